@@ -1,0 +1,1 @@
+"""mretrieve: find passages by meaning in any language."""

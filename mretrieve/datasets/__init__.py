@@ -1,0 +1,1 @@
+"""Collections, queries, judgements and runs: reading them from files and writing them."""

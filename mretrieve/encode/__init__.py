@@ -1,0 +1,1 @@
+"""Text to vectors: tokenizers, the ONNX Runtime and torch backends, and the choice between them."""

@@ -1,0 +1,99 @@
+"""Text to token ids.
+
+Two readers of the same tokenizer: `FastStartTokenizer` opens memory-mapped files in milliseconds and is
+right for a few texts; `LibraryTokenizer` is the Rust library `tokenizers`, which takes most of a second
+to load a 250,000-piece vocabulary and is then the faster one. A test holds them equal.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mretrieve.models.unigram import METASPACE, UNIGRAM_REST, UNIGRAM_TABLE, UNIGRAM_TRIE
+
+
+class Tokenizer(Protocol):
+    """What the encoder needs of a tokenizer."""
+
+    def encode_batch(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:
+        """Ids of each text with its special tokens, cut to `max_length` tokens."""
+        ...
+
+
+class LibraryTokenizer:
+    """Any `tokenizer.json`, through the library `tokenizers`."""
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer as RustTokenizer
+
+        self._tokenizer = RustTokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+
+    def encode_batch(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:
+        """Ids of each text with its special tokens, cut to `max_length` tokens."""
+        self._tokenizer.enable_truncation(max_length)
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+
+class FastStartTokenizer:
+    """A Unigram tokenizer over memory-mapped files (`mretrieve.models.unigram.write_unigram`).
+
+    Kudo, 2018 (arXiv:1804.10959): the segmentation of highest probability, by Viterbi's algorithm.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import marisa_trie
+
+        self._trie = marisa_trie.Trie()
+        self._trie.mmap(str(folder / UNIGRAM_TRIE))
+        self._table = np.load(folder / UNIGRAM_TABLE, mmap_mode="r")
+        rest = json.loads((folder / UNIGRAM_REST).read_text(encoding="utf-8"))
+        self._normalizer = {int(point): text for point, text in rest["normalizer"].items()}
+        self._special = rest["special"]
+        self._unknown_score = rest["unknown_score"]
+
+    @staticmethod
+    def fits(folder: Path) -> bool:
+        """Whether the folder holds the files that this reader needs."""
+        return (folder / UNIGRAM_REST).is_file()
+
+    def encode_batch(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:
+        """Ids of each text with its special tokens, cut to `max_length` tokens."""
+        bos, eos = self._special["bos"], self._special["eos"]
+        return [np.array([bos, *self._ids(text)[: max_length - 2], eos], np.int32) for text in texts]
+
+    def _ids(self, text: str) -> list[int]:
+        text = text.translate(self._normalizer)
+        while "  " in text:
+            text = text.replace("  ", " ")
+        if not text:
+            return []
+        # Pieces never cross a space, so each word is segmented alone.
+        words = (text if text.startswith(" ") else " " + text).split(" ")[1:]
+        return [number for word in words for number in self._segment(METASPACE + word)]
+
+    def _segment(self, word: str) -> list[int]:
+        best = [0.0] + [-np.inf] * len(word)
+        back: list[tuple[int, int]] = [(0, 0)] * (len(word) + 1)  # (start, id) of the piece ending here
+        unknown = self._special["unk"]
+        for start in range(len(word)):
+            for piece, key in self._trie.iter_prefixes_with_ids(word[start : start + 64]):
+                number, piece_score = self._table[key].item()
+                score = best[start] + piece_score
+                if score > best[start + len(piece)]:
+                    best[start + len(piece)] = score
+                    back[start + len(piece)] = (start, number)
+            if best[start] + self._unknown_score > best[start + 1]:
+                best[start + 1] = best[start] + self._unknown_score
+                back[start + 1] = (start, unknown)
+        ids = []
+        end = len(word)
+        while end:
+            end, number = back[end]
+            ids.append(number)
+        return ids[::-1]

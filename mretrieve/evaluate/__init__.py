@@ -1,0 +1,1 @@
+"""Measures of runs against judgements, as trec_eval computes them."""

@@ -1,0 +1,201 @@
+"""Write a SentencePiece Unigram vocabulary: as `tokenizer.json`, and in a form that opens at once.
+
+Kudo, 2018, Subword Regularization (arXiv:1804.10959); the layout is the one XLM-R checkpoints have.
+"""
+
+import base64
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+METASPACE = "\u2581"
+UNIGRAM_TRIE, UNIGRAM_TABLE, UNIGRAM_REST = "unigram.marisa", "unigram.npy", "unigram.json"
+
+
+def unigram_tokenizer_json(
+    pieces: Sequence[tuple[str, float]], normalizer: Mapping[int, str], *, special: Mapping[str, int]
+) -> dict[str, Any]:
+    """The tokenizer as the `tokenizers` library stores it.
+
+    Characters that no piece holds are cut apart before the model sees them, so that a run of three
+    gives three unknown tokens, as the embedded model's own engine counts them; the library alone would
+    merge them into one.
+
+    Args:
+        pieces: piece and log-probability, in order of id.
+        normalizer: codepoint -> replacement (possibly empty).
+        special: ids under the names `bos`, `eos`, `pad` and `unk`.
+
+    Returns:
+        A dictionary ready for `json.dump`.
+    """
+    mask = pieces[-1][0]
+    added = [(special[name], pieces[special[name]][0]) for name in ("bos", "pad", "eos", "unk")]
+    added.append((len(pieces) - 1, mask))
+    bos, eos = pieces[special["bos"]][0], pieces[special["eos"]][0]
+    known = set().union(*(piece for piece, _ in pieces))
+    space = {"type": "Metaspace", "replacement": METASPACE, "prepend_scheme": "always", "split": True}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": number,
+                "content": content,
+                "single_word": False,
+                "lstrip": content == mask,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
+            for number, content in sorted(added)
+        ],
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Precompiled", "precompiled_charsmap": _charsmap(normalizer)},
+                {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
+            ],
+        },
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                space,
+                {
+                    "type": "Split",
+                    "pattern": {"Regex": _outside(known)},
+                    "behavior": "Isolated",
+                    "invert": False,
+                },
+            ],
+        },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [_special(bos), _sequence("A"), _special(eos)],
+            "pair": [
+                _special(bos),
+                _sequence("A"),
+                _special(eos),
+                _special(eos),
+                _sequence("B"),
+                _special(eos),
+            ],
+            "special_tokens": {
+                token: {"id": token, "ids": [special[name]], "tokens": [token]}
+                for name, token in (("bos", bos), ("eos", eos))
+            },
+        },
+        "decoder": space,
+        "model": {
+            "type": "Unigram",
+            "unk_id": special["unk"],
+            "vocab": [[piece, score] for piece, score in pieces],
+            "byte_fallback": False,
+        },
+    }
+
+
+def _special(token: str) -> dict[str, Any]:
+    return {"SpecialToken": {"id": token, "type_id": 0}}
+
+
+def _sequence(name: str) -> dict[str, Any]:
+    return {"Sequence": {"id": name, "type_id": 0}}
+
+
+def _outside(known: set[str]) -> str:
+    """A regular expression for one character that is not in `known`."""
+    points = sorted(map(ord, known))
+    ranges: list[list[int]] = []
+    for point in points:
+        if ranges and point == ranges[-1][1] + 1:
+            ranges[-1][1] = point
+        else:
+            ranges.append([point, point])
+    return "[^" + "".join(f"{_literal(a)}-{_literal(b)}" for a, b in ranges) + "]"
+
+
+def _literal(point: int) -> str:
+    character = chr(point)
+    return re.escape(character) if point < 128 else character
+
+
+def _charsmap(normalizer: Mapping[int, str]) -> str:
+    """SentencePiece's compiled normaliser: trie size, trie, then the NUL-ended replacements; base64."""
+    blob = bytearray()
+    root: dict[int, Any] = {}
+    for codepoint, replacement in sorted(normalizer.items()):
+        node = root
+        for byte in chr(codepoint).encode("utf-8"):
+            node = node.setdefault(byte, {})
+        node[0] = len(blob)
+        blob += replacement.encode("utf-8") + b"\0"
+    trie = b"".join(unit.to_bytes(4, "little") for unit in _double_array(root))
+    return base64.b64encode(len(trie).to_bytes(4, "little") + trie + bytes(blob)).decode("ascii")
+
+
+def _double_array(root: dict[int, Any]) -> list[int]:
+    """A nested dictionary of bytes as a double array in the unit layout of darts-clone.
+
+    Byte 0 ends a key and holds its value. A unit is `offset << 10 | has_leaf << 8 | label`, a value
+    unit is `1 << 31 | value`; the children of the unit at i with offset o lie at `i ^ o ^ label`.
+    """
+    units: dict[int, int] = {0: 0}
+    stack = [(0, root)]
+    bases: set[int] = set()  # a reader checks labels only, so no two nodes may share one
+    slot = 1
+    while stack:
+        at, node = stack.pop()
+        label = min(node)
+        while (
+            slot ^ label in bases
+            or not 0 < slot ^ label ^ at < 1 << 21
+            or any(slot ^ label ^ other in units for other in node)
+        ):
+            slot += 1  # never back: holes cost little, searching them again would cost seconds
+        base = slot ^ label
+        bases.add(base)
+        units[at] |= (base ^ at) << 10 | (0 in node) << 8
+        for label, child in node.items():
+            units[base ^ label] = 1 << 31 | child if label == 0 else label
+            if label:
+                stack.append((base ^ label, child))
+    size = (max(units) // 256 + 1) * 256
+    return [units.get(i, 1 << 31) for i in range(size)]
+
+
+def write_unigram(
+    folder: Path,
+    pieces: Sequence[tuple[str, float]],
+    normalizer: Mapping[int, str],
+    *,
+    special: Mapping[str, int],
+) -> None:
+    """Write the same tokenizer in the form that opens in a millisecond.
+
+    `unigram.marisa` is a trie of the pieces that is memory-mapped, `unigram.npy` holds (id, score) by
+    the trie's key number, `unigram.json` the normaliser and the special ids.
+    """
+    import marisa_trie
+
+    reserved = {*special.values(), len(pieces) - 1}
+    trie = marisa_trie.Trie([piece for i, (piece, _) in enumerate(pieces) if i not in reserved])
+    table = np.zeros(len(trie), dtype=[("id", "<i4"), ("score", "<f4")])
+    for number, (piece, score) in enumerate(pieces):
+        if number not in reserved:
+            table[trie[piece]] = (number, score)
+    trie.save(str(folder / UNIGRAM_TRIE))
+    np.save(folder / UNIGRAM_TABLE, table)
+    rest = {
+        "special": dict(special),
+        # SentencePiece scores an unknown character 10 below the least likely piece.
+        "unknown_score": float(min(score for _, score in pieces)) - 10.0,
+        "normalizer": {str(codepoint): text for codepoint, text in normalizer.items()},
+    }
+    (folder / UNIGRAM_REST).write_text(json.dumps(rest, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Fusion of rankings, and the Retriever that answers queries."""
