@@ -1,1 +1,43 @@
 """mretrieve: find passages by meaning in any language."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mretrieve.encode.encoder import Encoder
+    from mretrieve.errors import InputError, MissingDependencyError
+    from mretrieve.evaluate.measures import evaluate
+    from mretrieve.indexing import build_index
+    from mretrieve.rank.retriever import Retriever
+    from mretrieve.types import Document, Hit, Query
+
+__all__ = [
+    "Document",
+    "Encoder",
+    "Hit",
+    "InputError",
+    "MissingDependencyError",
+    "Query",
+    "Retriever",
+    "build_index",
+    "evaluate",
+]
+
+_HOMES = {
+    "Document": "mretrieve.types",
+    "Encoder": "mretrieve.encode.encoder",
+    "Hit": "mretrieve.types",
+    "InputError": "mretrieve.errors",
+    "MissingDependencyError": "mretrieve.errors",
+    "Query": "mretrieve.types",
+    "Retriever": "mretrieve.rank.retriever",
+    "build_index": "mretrieve.indexing",
+    "evaluate": "mretrieve.evaluate.measures",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part when it is first used, so that `import mretrieve` costs nothing."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

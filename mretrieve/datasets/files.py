@@ -48,7 +48,9 @@ def readable(path: Path) -> Iterator[BinaryIO]:
     except PermissionError:
         raise InputError(f"{path} may not be read by this user: change its permissions.") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is cut off or damaged ({_lower_first(error)}): fetch or make it again.") from error
+        raise InputError(
+            f"{path} is cut off or damaged ({_lower_first(error)}): fetch or make it again."
+        ) from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
@@ -86,7 +88,8 @@ def read_blocks(path: Path) -> Iterator[str]:
     rest = ""
     offset = 0
     with readable(path) as file:
-        while block := file.read(_BLOCK_BYTES):
+        block = file.read(_BLOCK_BYTES)
+        while block:
             pending = len(decoder.getstate()[0])  # bytes of a character that the last block cut in two
             try:
                 text = rest + decoder.decode(block)
@@ -94,7 +97,8 @@ def read_blocks(path: Path) -> Iterator[str]:
                 raise not_utf8(error, offset - pending) from None
             text = text.removeprefix("\ufeff") if offset == 0 else text
             offset += len(block)
-            cut = max(text.rfind("\n"), text.rfind(" ")) + 1 or len(text)
+            block = file.read(_BLOCK_BYTES)
+            cut = (max(text.rfind("\n"), text.rfind(" ")) + 1 if block else 0) or len(text)
             yield text[:cut]
             rest = text[cut:]
         try:

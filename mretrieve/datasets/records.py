@@ -17,7 +17,7 @@ Records = Iterator[tuple[int, Record | BadRecord]]
 
 _MAX_FIELD_CHARACTERS = 1 << 24  # of a CSV field; an unclosed quote would swallow the whole file
 _PARQUET_ROWS = 1024
-_scan = json.JSONDecoder().scan_once
+_decode = json.JSONDecoder().raw_decode
 
 
 def read_jsonl(path: Path) -> Records:
@@ -30,9 +30,8 @@ def read_jsonl(path: Path) -> Records:
         if not text:
             continue
         try:
-            # json.loads does the same with more checks, at twice the time.
-            value, end = _scan(text, 0)
-        except (StopIteration, ValueError, RecursionError):
+            value, end = _decode(text)  # json.loads does the same with more checks, in twice the time
+        except (ValueError, RecursionError):
             yield number, _broken_json(text)
             continue
         if end != len(text):
@@ -45,7 +44,9 @@ def read_jsonl(path: Path) -> Records:
             yield number, value
 
 
-def read_table(path: Path, *, delimiter: str, default: Sequence[str], fields: Sequence[Sequence[str]]) -> Records:
+def read_table(
+    path: Path, *, delimiter: str, default: Sequence[str], fields: Sequence[Sequence[str]]
+) -> Records:
     """Read a table with a header line, or one without a header whose columns are `default`.
 
     Args:
@@ -74,19 +75,22 @@ def read_table(path: Path, *, delimiter: str, default: Sequence[str], fields: Se
             yield number, dict(zip(header, row, strict=True))
 
 
-def read_parquet(path: Path) -> Records:
-    """Read a Parquet file, a batch of rows at a time."""
+def read_parquet(path: Path, *, columns: Sequence[str]) -> Records:
+    """Read those of the columns that a Parquet file has, a batch of rows at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                for number, record in enumerate(batch.to_pylist(), start=number + 1):
+            present = [name for name in file.schema_arrow.names if name in columns]
+            if not present:
+                names = ", ".join(file.schema_arrow.names)
+                raise InputError(f"{path} has none of the columns {', '.join(columns)}, but {names[:200]}.")
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=present):
+                for record in batch.to_pylist():
+                    number += 1
                     yield number, record
-    except PermissionError:
-        raise InputError(f"{path} may not be read by this user: change its permissions.") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: a text after row {number} is not UTF-8 ({error.reason}).") from None
     except (pa.ArrowException, OSError) as error:
@@ -105,7 +109,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str] | BadRecord]]:
         except StopIteration:
             break
         except csv.Error as error:
-            raise InputError(f"{path}:{start}: broken CSV ({error}): check the quotes of this record.") from None
+            raise InputError(
+                f"{path}:{start}: broken CSV ({error}): check the quotes of this record."
+            ) from None
         yield from lines.take_faults()
         if row:
             yield start, row
@@ -124,7 +130,8 @@ class _Decoded:
         return self
 
     def __next__(self) -> str:
-        for self.number, line in self._lines:
+        for number, line in self._lines:
+            self.number = number
             if not isinstance(line, BadRecord):
                 return line + "\n"
             self._faults.append((self.number, line))
@@ -184,7 +191,9 @@ def _no_header(names: Sequence[str], fields: Sequence[Sequence[str]]) -> str:
 def _wrong_width(row: Sequence[str], header: Sequence[str], without_header: bool) -> str:
     if without_header:
         wanted = "<tab>".join(header)
-        return f"{len(row)} columns, but a file without a header holds {wanted}; add a header line to name more"
+        return (
+            f"{len(row)} columns, but a file without a header holds {wanted}; add a header line to name more"
+        )
     return f"{len(row)} columns, but the header names {len(header)}"
 
 

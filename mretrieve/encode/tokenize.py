@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mretrieve.models.unigram import METASPACE, UNIGRAM_REST, UNIGRAM_TABLE, UNIGRAM_TRIE
+LONGEST_PIECE = 64  # characters; XLM-R's longest has 48
 
 
 class Tokenizer(Protocol):
@@ -21,6 +22,10 @@ class Tokenizer(Protocol):
 
     def encode_batch(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:
         """Ids of each text with its special tokens, cut to `max_length` tokens."""
+        ...
+
+    def pieces(self, texts: Sequence[str]) -> list[list[str]]:
+        """The pieces of each text, without special tokens."""
         ...
 
 
@@ -38,6 +43,11 @@ class LibraryTokenizer:
         self._tokenizer.enable_truncation(max_length)
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def pieces(self, texts: Sequence[str]) -> list[list[str]]:
+        """The pieces of each text, without special tokens."""
+        self._tokenizer.no_truncation()
+        return [e.tokens for e in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
 class FastStartTokenizer:
@@ -67,22 +77,33 @@ class FastStartTokenizer:
         bos, eos = self._special["bos"], self._special["eos"]
         return [np.array([bos, *self._ids(text)[: max_length - 2], eos], np.int32) for text in texts]
 
+    def pieces(self, texts: Sequence[str]) -> list[list[str]]:
+        """The pieces of each text, without special tokens."""
+        return [
+            [word[start:end] for word in self._words(text) for start, end, _ in self._segment(word)]
+            for text in texts
+        ]
+
     def _ids(self, text: str) -> list[int]:
+        return [number for word in self._words(text) for _, _, number in self._segment(word)]
+
+    def _words(self, text: str) -> list[str]:
+        """The normalised text cut at its spaces, which pieces never cross."""
         text = text.translate(self._normalizer)
         while "  " in text:
             text = text.replace("  ", " ")
         if not text:
             return []
-        # Pieces never cross a space, so each word is segmented alone.
         words = (text if text.startswith(" ") else " " + text).split(" ")[1:]
-        return [number for word in words for number in self._segment(METASPACE + word)]
+        return [METASPACE + word for word in words]
 
-    def _segment(self, word: str) -> list[int]:
+    def _segment(self, word: str) -> list[tuple[int, int, int]]:
+        """(start, end, id) of each piece of the likeliest segmentation."""
         best = [0.0] + [-np.inf] * len(word)
         back: list[tuple[int, int]] = [(0, 0)] * (len(word) + 1)  # (start, id) of the piece ending here
         unknown = self._special["unk"]
         for start in range(len(word)):
-            for piece, key in self._trie.iter_prefixes_with_ids(word[start : start + 64]):
+            for piece, key in self._trie.iter_prefixes_with_ids(word[start : start + LONGEST_PIECE]):
                 number, piece_score = self._table[key].item()
                 score = best[start] + piece_score
                 if score > best[start + len(piece)]:
@@ -91,9 +112,10 @@ class FastStartTokenizer:
             if best[start] + self._unknown_score > best[start + 1]:
                 best[start + 1] = best[start] + self._unknown_score
                 back[start + 1] = (start, unknown)
-        ids = []
+        found = []
         end = len(word)
         while end:
-            end, number = back[end]
-            ids.append(number)
-        return ids[::-1]
+            start, number = back[end]
+            found.append((start, end, number))
+            end = start
+        return found[::-1]

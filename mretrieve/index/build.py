@@ -74,7 +74,8 @@ def build(
     with files.storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with files.locked(target):
-            swap.recover(target)
+            if swap.recover(target) and overwrite and read_manifest(target).plan == plan.digest():
+                return read_manifest(target)  # the last start was killed when all but cleaning up was done
             swap.check_target(target, overwrite=overwrite)
             work = Work(swap.building_folder(target), plan, on_progress or _silent)
             if not _is_finished(work):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,9 +20,10 @@ EXACT_UP_TO = 100_000
 GRAPH_UP_TO = 5_000_000
 """Vectors up to which `auto` keeps them whole, in a graph; above, memory asks for codes."""
 
-EXAMPLES = "Flat, HNSW32, IVF4096,Flat, OPQ48,IVF4096,PQ48,Refine(SQ8)"
+EXAMPLES = "Flat, HNSW32, IVF4096,Flat, IVF4096,PQ48,Refine(SQ8)"
 
 _MAX_LOOK_ON = 2048  # hits fetched to see where a tie ends; FAISS on GPUs gives no more
+_GRAPH_EFFORT = 128  # FAISS's 40 finds 97% of the best 100 where this finds 99%, for 4x the building time
 _SEED = 13
 _TRAINING_PER_LIST = 50  # k-means of FAISS uses up to 256 points per centroid and warns below 39
 _MIN_TRAINING = 65_536
@@ -56,7 +58,7 @@ def choose_factory(n_vectors: int, dim: int) -> str:
     # Inverted lists: a power of two near 4 sqrt(n), as FAISS's guidelines have it.
     n_lists = 2 ** round(np.log2(4 * n_vectors**0.5))
     n_codes = max(m for m in range(1, max(1, dim // 8) + 1) if dim % m == 0)
-    return f"OPQ{n_codes},IVF{n_lists}_HNSW32,PQ{n_codes},Refine(SQ8)"
+    return f"IVF{n_lists}_HNSW32,PQ{n_codes},Refine(SQ8)"
 
 
 def check_factory(factory: str, dim: int) -> None:
@@ -93,6 +95,8 @@ def build_dense(
         n_vectors += rows
     entry = dense_entry(factory, n_vectors, dim)
     index = _new_index(faiss, entry.factory, dim)
+    with suppress(RuntimeError):  # not a graph
+        faiss.ParameterSpace().set_index_parameter(index, "efConstruction", _GRAPH_EFFORT)
     try:
         if not index.is_trained:
             index.train(_sample(shards, n_vectors, _training_size(faiss, index)))

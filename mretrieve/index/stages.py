@@ -1,5 +1,6 @@
 """The stages of a build: each makes what is missing of its part, and leaves what is there."""
 
+import io
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -113,8 +114,10 @@ def encode_documents(work: Work, store: DocumentStore, encode: Encode) -> None:
         if not path.exists():
             vectors = encode(store.contents(shard))
             _check_vectors(vectors, (n_rows, work.plan.encoder.dim))
+            packed = io.BytesIO()  # numpy's own writing to a file does not say when the disk is full
+            np.save(packed, vectors)
             with files.atomic_file(path) as file:
-                np.save(file, vectors)
+                file.write(packed.getbuffer())
         n_done += n_rows
         work.on_progress("vectors", n_done, len(store))
 

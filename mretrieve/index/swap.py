@@ -1,7 +1,7 @@
 """Put a finished index in its place in one act, and delete only folders that we wrote.
 
 While `my-index` is built, the new one stands in `my-index.building`. Where the system can exchange two
-names at once (Linux) the old index is never away; elsewhere it is moved to `my-index.old` for a moment,
+names at once (Linux) the old index is never away; elsewhere it is moved to `my-index.replaced` for a moment,
 and `recover` puts it back if the builder was killed in that moment.
 """
 
@@ -64,37 +64,47 @@ def place(building: Path, target: Path, *, overwrite: bool) -> None:
             os.rename(building, target)
         files.sync_folder(target.parent)
         return
+    replaced = _replaced_folder(target)
+    if os.path.lexists(replaced):
+        raise InputError(f"{replaced} is in the way: move it away, and run the same command again.")
     (target / DISCARDED).touch()  # so that nobody takes it for a new one once it stands under `building`
     files.sync_folder(target)
     if _renameat2(building, target, _EXCHANGE):
-        replaced = building
+        os.rename(building, replaced)
     else:
-        replaced = _old_folder(target)
         os.rename(target, replaced)
         os.rename(building, target)
     files.sync_folder(target.parent)
     discard(replaced)
 
 
-def recover(target: Path) -> None:
+def recover(target: Path) -> bool:
     """End what a killed `place` left half-done: put the old index back, or delete it if it was replaced.
 
     Only the holder of the lock may call this.
+
+    Returns:
+        Whether an index that had been replaced was deleted: the last build had done its last act.
     """
-    old = _old_folder(target)
-    if not is_index(old) and not is_discarded(old):
-        return
+    replaced = _replaced_folder(target)
     if os.path.lexists(target):
-        discard(old)
-    else:
-        os.rename(old, target)
-        (target / DISCARDED).unlink(missing_ok=True)
+        leftovers = [folder for folder in (building_folder(target), replaced) if is_discarded(folder)]
+        if replaced.is_dir() and not os.listdir(replaced):
+            leftovers.append(replaced)  # nothing but its own name was still to go
+        for folder in leftovers:
+            discard(folder)
+        return bool(leftovers)
+    if needs_recovery(target):
+        os.rename(replaced, target)
+        (target / DISCARDED).unlink()
         files.sync_folder(target.parent)
+    return False
 
 
 def needs_recovery(target: Path) -> bool:
     """Whether `target` is away because a builder was killed between its two renames."""
-    return not os.path.lexists(target) and is_index(_old_folder(target))
+    replaced = _replaced_folder(target)
+    return not os.path.lexists(target) and is_index(replaced) and is_discarded(replaced)
 
 
 def discard(folder: Path) -> None:
@@ -118,8 +128,8 @@ def is_discarded(folder: Path) -> bool:
     )
 
 
-def _old_folder(target: Path) -> Path:
-    return target.with_name(target.name + ".old")
+def _replaced_folder(target: Path) -> Path:
+    return target.with_name(target.name + ".replaced")
 
 
 def _refuse_foreign_files(target: Path) -> None:

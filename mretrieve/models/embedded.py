@@ -126,7 +126,9 @@ class _Reader:
 
 def _parse(data: NDArray[np.uint8]) -> EmbeddedModel:
     reader = _Reader(data)
-    magic, version, *sizes, eps, block = reader.take("4sI7ifi")
+    magic, version = reader.take("4sI")
+    hidden, layers, heads, ffn, vocabulary, positions, token_types = reader.take("7i")
+    eps, block = reader.take("fi")
     if magic != b"E5S1" or version != 1 or block != 32:
         raise ValueError(f"it starts with {magic!r}, version {version}, block {block}")
     n_pieces, *special = reader.take("5i")
@@ -134,9 +136,7 @@ def _parse(data: NDArray[np.uint8]) -> EmbeddedModel:
     offsets = reader.array("<u4", n_pieces + 1)
     scores = reader.array("<f4", n_pieces).tolist()
     blob = reader.array("u1", blob_bytes).tobytes()
-    pieces = [
-        (blob[offsets[i] : offsets[i + 1]].decode("utf-8"), scores[i]) for i in range(n_pieces)
-    ]
+    pieces = [(blob[offsets[i] : offsets[i + 1]].decode("utf-8"), scores[i]) for i in range(n_pieces)]
     entries, _ = reader.take("iI")
     normalizer = {}
     for _ in range(entries):
@@ -150,9 +150,20 @@ def _parse(data: NDArray[np.uint8]) -> EmbeddedModel:
         directory[name] = reader.take("BIQQ")
         if directory[name][2] + directory[name][3] > len(data):
             raise ValueError(f"tensor {name} lies beyond its end")
-    names = ("bos", "eos", "pad", "unk")
     return EmbeddedModel(
-        data, *sizes, eps, dict(zip(names, special, strict=True)), pieces, normalizer, directory
+        data=data,
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        ffn=ffn,
+        vocabulary=vocabulary,
+        positions=positions,
+        token_types=token_types,
+        eps=eps,
+        special=dict(zip(("bos", "eos", "pad", "unk"), special, strict=True)),
+        pieces=pieces,
+        normalizer=normalizer,
+        directory=directory,
     )
 
 
@@ -185,10 +196,17 @@ def write_folder(source: Path, folder: Path) -> None:
 
 
 def state_dict(model: EmbeddedModel) -> dict[str, NDArray[np.float32]]:
-    """The weights under the names of transformers' BertModel, in float32."""
+    """The weights under the names of transformers' BertModel, in float32.
+
+    BertModel has a pooler that sentence embeddings never read and that the file leaves out; zeros stand
+    for it, so that transformers loads the folder without a complaint.
+    """
     hidden, ffn = model.hidden, model.ffn
     shapes = {"emb.word": (-1, hidden), "emb.pos": (-1, hidden), "emb.type": (-1, hidden)}
-    tensors = {}
+    tensors = {
+        "pooler.dense.weight": np.zeros((hidden, hidden), np.float32),
+        "pooler.dense.bias": np.zeros(hidden, np.float32),
+    }
     for short, long in _EMBEDDING.items():
         name = f"emb.{short}"
         tensors[f"embeddings.{long}"] = model.tensor(name).reshape(shapes.get(name, (hidden,)))

@@ -4,7 +4,6 @@ Kudo, 2018, Subword Regularization (arXiv:1804.10959); the layout is the one XLM
 """
 
 import base64
-import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence

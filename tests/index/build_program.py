@@ -3,8 +3,8 @@
 import argparse
 import hashlib
 import json
-import os
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -52,7 +52,9 @@ class FakeEncoder:
                 file.write(f"{texts[0]}\n")
         time.sleep(self.delay_seconds)
         seeds = (int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) for text in texts)
-        vectors = np.stack([np.random.default_rng(s).standard_normal(self.dim, dtype=np.float32) for s in seeds])
+        vectors = np.stack(
+            [np.random.default_rng(s).standard_normal(self.dim, dtype=np.float32) for s in seeds]
+        )
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
@@ -123,7 +125,8 @@ def main():
     if args.max_file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (args.max_file_bytes, args.max_file_bytes))
     encode = RandomEncoder(args.dim) if args.random else FakeEncoder(args.dim, args.log, args.delay_seconds)
-    print("started", flush=True)
+    sys.stdout.write("started\n")
+    sys.stdout.flush()
     try:
         small_build(
             args.path,
@@ -136,12 +139,11 @@ def main():
             overwrite=args.overwrite,
         )
     except InputError as error:
-        print("InputError:", error)
-        os._exit(2)
+        sys.exit(f"InputError: {error}")
     status = Path("/proc/self/status")
     if status.exists():
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        print("peak_kb", int(peak.split()[1]))
+        sys.stdout.write(f"peak_kb {peak.split()[1]}\n")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,10 @@ def test_the_size_is_the_sum_of_all_files():
         ({"languages": []}, r"languages should be an object"),
         ({"languages": {"sw": 2}}, r"languages\.sw should be an object"),
         ({"languages": {"sw": {"documents": 2}}}, r"languages\.sw\.analyzer is missing"),
-        ({"languages": {"sw": {"documents": 2, "analyzer": 1}}}, r"languages\.sw\.analyzer should be a string"),
+        (
+            {"languages": {"sw": {"documents": 2, "analyzer": 1}}},
+            r"languages\.sw\.analyzer should be a string",
+        ),
         ({"encoder": {"model": "m"}}, r"encoder\.\w+ is missing"),
         ({"dense": {"factory": 3, "search": ""}}, r"dense\.factory should be a string, not 3"),
         ({"dense": {"factory": "Flat", "search": "", "x": 1}}, r"dense\.x is not a field"),
@@ -140,7 +143,9 @@ def test_the_same_weights_are_accepted_under_any_name():
 
 
 def test_another_model_is_an_error_that_names_both():
-    message = r"idx was built with e5-small \(fingerprint a1b2c3\), but bge \(ffff\).*--model e5-small.*--model bge"
+    message = (
+        r"idx was built with e5-small \(fingerprint a1b2c3\), but bge \(ffff\).*--model e5-small.*--model bge"
+    )
     with pytest.raises(InputError, match=message):
         check_encoder(MANIFEST, "bge", "ffff", path=Path("idx"))
 

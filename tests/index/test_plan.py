@@ -32,7 +32,10 @@ def test_each_field_changes_the_digest():
     ]
     digests = {dataclasses.replace(PLAN, **change).digest() for change in changes}
     assert len(digests | {PLAN.digest()}) == len(changes) + 1
-    assert PLAN.digest() == BuildPlan(**{f.name: getattr(PLAN, f.name) for f in dataclasses.fields(PLAN)}).digest()
+    assert (
+        PLAN.digest()
+        == BuildPlan(**{f.name: getattr(PLAN, f.name) for f in dataclasses.fields(PLAN)}).digest()
+    )
 
 
 def test_shards_are_shared_when_only_faiss_or_lucene_differ():

@@ -136,34 +136,72 @@ def test_an_index_of_a_newer_format_can_be_replaced(pair, indexes):
     assert verify(target).documents == 20
 
 
-def test_recover_brings_back_an_index_that_was_moved_away(pair, indexes):
+@pytest.fixture
+def replaced(pair, indexes):
+    """An old index as it stands for a moment between two renames."""
+    folder = pair[1].with_name("idx.replaced")
+    shutil.copytree(indexes / "old", folder)
+    (folder / swap.DISCARDED).touch()
+    return folder
+
+
+def test_recover_brings_back_an_index_that_was_moved_away(pair, replaced):
     _, target = pair
-    shutil.copytree(indexes / "old", target.with_name("idx.old"))
-    (target.with_name("idx.old") / swap.DISCARDED).touch()
     assert swap.needs_recovery(target)
-    swap.recover(target)
+    assert swap.recover(target) is False
     assert verify(target).documents == 10
     assert not (target / swap.DISCARDED).exists()
     assert not swap.needs_recovery(target)
-    assert not target.with_name("idx.old").exists()
+    assert not replaced.exists()
 
 
-def test_recover_deletes_the_old_index_when_the_new_one_is_in_place(pair, indexes):
+def test_recover_deletes_the_empty_folder_of_a_replaced_index(pair):
     building, target = pair
     building.rename(target)
-    shutil.copytree(indexes / "old", target.with_name("idx.old"))
-    assert not swap.needs_recovery(target)
-    swap.recover(target)
+    target.with_name("idx.replaced").mkdir()
+    assert swap.recover(target) is True
+    assert os.listdir(target.parent) == ["idx"]
+
+
+def test_recover_deletes_an_exchanged_index(pair, indexes):
+    """As after a kill right after the exchange: the old index has the name of the new one."""
+    building, target = pair
+    building.rename(target)
+    shutil.copytree(indexes / "old", building)
+    (building / swap.DISCARDED).touch()
+    assert swap.recover(target) is True
     assert os.listdir(target.parent) == ["idx"]
     assert verify(target).documents == 20
 
 
-def test_recover_leaves_a_folder_of_somebody_else_alone(tmp_path):
-    (tmp_path / "idx.old").mkdir()
-    (tmp_path / "idx.old" / "photo.jpg").touch()
-    swap.recover(tmp_path / "idx")
-    assert os.listdir(tmp_path) == ["idx.old"]
-    assert os.listdir(tmp_path / "idx.old") == ["photo.jpg"]
+def test_recover_deletes_the_old_index_when_the_new_one_is_in_place(pair, replaced):
+    building, target = pair
+    building.rename(target)
+    assert not swap.needs_recovery(target)
+    assert swap.recover(target) is True
+    assert os.listdir(target.parent) == ["idx"]
+    assert verify(target).documents == 20
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_folder_that_only_has_the_name_is_left_alone(pair, indexes, system, ours):
+    """Somebody may keep photos, or an index of their own, under the name that we use between renames."""
+    building, target = pair
+    kept = target.with_name("idx.replaced")
+    if ours:
+        shutil.copytree(indexes / "old", kept)
+    else:
+        kept.mkdir()
+        (kept / "photo.jpg").touch()
+    before = sorted(os.listdir(kept))
+    assert not swap.needs_recovery(target)
+    assert swap.recover(target) is False
+    shutil.copytree(indexes / "old", target)
+    assert swap.recover(target) is False
+    with pytest.raises(InputError, match=r"idx\.replaced is in the way: move it away"):
+        swap.place(building, target, overwrite=True)
+    assert sorted(os.listdir(kept)) == before
+    assert verify(target).documents == 10
 
 
 def test_a_discarded_folder_is_known_until_it_is_gone(tmp_path, indexes, program, monkeypatch):

@@ -1,0 +1,73 @@
+"""The one place that says which backend and number type encodes a batch.
+
+The figures behind it are printed by `python benchmarks/encode.py`: for a few texts ONNX Runtime wins,
+because torch takes seconds to import and load; for many, torch with packed bfloat16 weights wins.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+from mretrieve.errors import InputError
+
+Dtype = Literal["fp32", "bf16", "int8"]
+Backend = Literal["onnx", "torch"]
+
+BULK_TOKENS = 12_000
+"""From this many tokens on, loading torch pays for itself on the CPU."""
+
+
+def choose_backend(n_tokens: int, *, device: str, dtype: str, onnx: bool) -> tuple[Backend, Dtype]:
+    """Backend and number type for one call of the encoder.
+
+    Args:
+        n_tokens: tokens of all texts of the call.
+        device: `cpu` or `cuda`.
+        dtype: what the user asked for: `auto`, `fp32`, `bf16` or `int8`.
+        onnx: whether the model's architecture has an ONNX graph.
+
+    Raises:
+        InputError: the number type is unknown or not available there.
+    """
+    if dtype not in ("auto", *get_args(Dtype)):
+        raise InputError(f"Unknown number type '{dtype}'. Choose from: auto, {', '.join(get_args(Dtype))}.")
+    if dtype == "int8":
+        if device != "cpu" or not onnx:
+            raise InputError("int8 works on the CPU with BERT-like models. Choose bf16 or fp32.")
+        return "onnx", "int8"
+    if device == "cpu" and onnx and dtype != "bf16" and n_tokens < BULK_TOKENS:
+        return "onnx", "fp32"
+    if dtype == "auto":
+        dtype = "bf16" if device != "cpu" or cpu_has_bf16() else "fp32"
+    return "torch", "bf16" if dtype == "bf16" else "fp32"
+
+
+@cache
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def find_device(device: str) -> str:
+    """`auto` to `cuda` where torch sees a GPU, else `cpu`.
+
+    Looking costs the import of torch, so a machine without NVIDIA's driver is not asked.
+
+    Raises:
+        InputError: the name is unknown, or `cuda` was asked for and there is none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"Unknown device '{device}'. Choose from: auto, cpu, cuda.")
+    if device == "cpu" or (device == "auto" and not Path("/proc/driver/nvidia").exists()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise InputError("torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch.")
+    return "cpu"

@@ -1,0 +1,212 @@
+"""Encoder: one interface to every embedding model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mretrieve.encode.checkpoint import Checkpoint, find_checkpoint
+from mretrieve.encode.choose import Backend, Dtype, choose_backend, find_device
+from mretrieve.encode.tokenize import FastStartTokenizer, LibraryTokenizer
+from mretrieve.errors import InputError
+from mretrieve.models.bert import is_bert
+
+Embed = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
+
+FAST_START_CHARACTERS = 50_000
+"""Up to this much text the tokenizer that opens at once is done before the other one has loaded."""
+
+BATCH_TOKENS = {"onnx": 2048, "torch": 4096, "cuda": 32768}
+"""Tokens per batch: on the CPU few enough that activations stay in its caches."""
+
+
+class Encoder:
+    """Texts to unit vectors.
+
+    Models are loaded on the first call that needs them. Embeddings are float32 and L2-normalised
+    whatever number type the layers compute in.
+
+    Args:
+        model: `e5-small`, a sentence-transformers folder, or a hub id, `@` a revision if wanted.
+        device: `auto`, `cpu` or `cuda`.
+        dtype: `auto`, `fp32`, `bf16` or `int8`; `auto` takes the fastest for the amount of text that
+            stays within cosine 0.9999 of fp32.
+        query_prefix: put before each query, in place of the model's own prompt.
+        document_prefix: put before each document, in place of the model's own prompt.
+
+    Raises:
+        InputError: the model, device or number type is unknown or not available.
+    """
+
+    def __init__(
+        self,
+        model: str = "e5-small",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        query_prefix: str | None = None,
+        document_prefix: str | None = None,
+    ) -> None:
+        self.checkpoint: Checkpoint = find_checkpoint(model)
+        self.query_prefix = self.checkpoint.query_prefix if query_prefix is None else query_prefix
+        self.document_prefix = self.checkpoint.document_prefix if document_prefix is None else document_prefix
+        self.device = find_device(device)
+        self.dtype = dtype
+        self._flat = self.checkpoint.pooling != "custom" and is_bert(self.checkpoint.config)
+        self._backends: dict[tuple[Backend, Dtype], Embed] = {}
+        choose_backend(0, device=self.device, dtype=dtype, onnx=self._flat)
+
+    @property
+    def name(self) -> str:
+        """The model's name as it was asked for."""
+        return self.checkpoint.name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies the weights, the tokenizer and the settings."""
+        return self.checkpoint.fingerprint()
+
+    @cached_property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        if self._flat:
+            return int(self.checkpoint.config["hidden_size"])
+        return int(self.encode_queries(["length"]).shape[1])
+
+    def bulk_dtype(self) -> Dtype:
+        """The number type that a large collection is encoded in."""
+        return choose_backend(1 << 60, device=self.device, dtype=self.dtype, onnx=self._flat)[1]
+
+    def encode_queries(
+        self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Embed queries, with the model's query prompt.
+
+        Args:
+            texts: one query each.
+            on_progress: called with the number of texts that each finished batch held.
+
+        Returns:
+            (n, dim) float32, unit length.
+        """
+        return self._encode(texts, self.query_prefix, on_progress)
+
+    def encode_documents(
+        self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Embed documents, with the model's document prompt. As `encode_queries` otherwise."""
+        return self._encode(texts, self.document_prefix, on_progress)
+
+    def count_tokens(self, texts: Sequence[str], *, query: bool = False) -> list[int]:
+        """Tokens of each text with prompt and special tokens, before any cut."""
+        prefix = self.query_prefix if query else self.document_prefix
+        ids = self._tokenize([prefix + text for text in texts], max_length=1 << 30)
+        return [len(one) for one in ids]
+
+    def _encode(
+        self, texts: Sequence[str], prefix: str, on_progress: Callable[[int], None] | None
+    ) -> NDArray[np.float32]:
+        if isinstance(texts, str):
+            raise InputError("Give a list of texts; a single string would be read letter by letter.")
+        if not texts:
+            return np.empty((0, self.dim), np.float32)
+        ids = self._tokenize([prefix + text for text in texts], max_length=self.checkpoint.max_length)
+        backend, dtype = choose_backend(
+            sum(map(len, ids)), device=self.device, dtype=self.dtype, onnx=self._flat
+        )
+        embed = self._backend(backend, dtype)
+        budget = BATCH_TOKENS["cuda" if self.device == "cuda" else backend]
+        result: NDArray[np.float32] | None = None
+        for rows in batches_by_length(ids, budget=budget):
+            embeddings = embed([ids[row] for row in rows])
+            if result is None:
+                result = np.empty((len(texts), embeddings.shape[1]), np.float32)
+            result[rows] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+            if on_progress is not None:
+                on_progress(len(rows))
+        assert result is not None
+        return result
+
+    def _tokenize(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:
+        folder = self.checkpoint.folder
+        loaded = "_library_tokenizer" in self.__dict__
+        if not loaded and FastStartTokenizer.fits(folder):
+            if sum(map(len, texts)) <= FAST_START_CHARACTERS:
+                return self._fast_tokenizer.encode_batch(texts, max_length=max_length)
+        return self._library_tokenizer.encode_batch(texts, max_length=max_length)
+
+    @cached_property
+    def _fast_tokenizer(self) -> FastStartTokenizer:
+        return FastStartTokenizer(self.checkpoint.folder)
+
+    @cached_property
+    def _library_tokenizer(self) -> LibraryTokenizer:
+        return LibraryTokenizer(self.checkpoint.folder)
+
+    def _backend(self, backend: Backend, dtype: Dtype) -> Embed:
+        if (backend, dtype) not in self._backends:
+            self._backends[backend, dtype] = self._load(backend, dtype)
+        return self._backends[backend, dtype]
+
+    def _load(self, backend: Backend, dtype: Dtype) -> Embed:
+        folder = self.checkpoint.folder
+        model: Any
+        if backend == "onnx":
+            from mretrieve.encode.onnx import OnnxBert
+
+            model = OnnxBert(folder, int8=dtype == "int8")
+        else:
+            import torch
+
+            torch_dtype = torch.bfloat16 if dtype == "bf16" else torch.float32
+            if not self._flat:
+                from mretrieve.encode.library import LibraryModel
+
+                return LibraryModel(folder, device=self.device, dtype=torch_dtype).embed
+            from mretrieve.encode.flat import FlatBert
+
+            model = FlatBert(folder, device=self.device, dtype=torch_dtype)
+        pooling = self.checkpoint.pooling
+        return lambda batch: pool(model.hidden_states(batch), [len(ids) for ids in batch], mode=pooling)
+
+
+def batches_by_length(ids: Sequence[NDArray[np.int32]], *, budget: int) -> Iterator[list[int]]:
+    """Rows in batches of at most `budget` tokens (or one text), longest first, equal lengths together.
+
+    Longest first, so that the largest buffers are made once and too little memory shows at the start.
+    """
+    order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
+    batch: list[int] = []
+    tokens = 0
+    for row in order:
+        if batch and tokens + len(ids[row]) > budget:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(row)
+        tokens += len(ids[row])
+    if batch:
+        yield batch
+
+
+def pool(hidden: NDArray[np.float32], lengths: Sequence[int], *, mode: str) -> NDArray[np.float32]:
+    """Token states to one vector a text.
+
+    Args:
+        hidden: (n_tokens, dim) float32, text after text.
+        lengths: tokens of each text.
+        mode: `mean`, `cls` (the first token) or `lasttoken`.
+
+    Returns:
+        (n_texts, dim) float32, not normalised.
+    """
+    sizes = np.asarray(lengths, np.int64)
+    ends = np.cumsum(sizes)
+    if mode == "cls":
+        pooled = hidden[ends - sizes]
+    elif mode == "lasttoken":
+        pooled = hidden[ends - 1]
+    else:
+        pooled = np.add.reduceat(hidden, ends - sizes, axis=0) / sizes[:, None].astype(np.float32)
+    return np.asarray(pooled, np.float32)

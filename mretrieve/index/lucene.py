@@ -1,0 +1,265 @@
+"""BM25 indexes: one Lucene index per language, whose document numbers are the order of insertion.
+
+Scores are those of Anserini (k1 0.9, b 0.4, a bag of words). Documents are not stored: their text and ids
+are in the document store, under the same row numbers.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mretrieve.errors import InputError
+from mretrieve.index import lucene_java
+from mretrieve.index.analyzers import Analyzer, Cut, analyzer_of, java_analyzer
+from mretrieve.index.files import atomic_file
+from mretrieve.index.jvm import JAVA_LOCK, start_jvm
+from mretrieve.index.lucene_java import FIELD
+
+ANALYZER_FILE = "analyzer.json"
+"""Beside Lucene's files: what the texts were analyzed with."""
+
+
+class LexicalWriter:
+    """Writes the BM25 index of one language; one thread at a time may use it.
+
+    A folder that exists is written over. As a context manager it closes itself, and gives the index up
+    after an error.
+
+    Attributes:
+        path: the folder.
+        analyzer: how texts become terms.
+    """
+
+    def __init__(self, path: Path, lang: str, *, cut: Cut | None = None) -> None:
+        """Start an empty index.
+
+        Args:
+            path: folder to make.
+            lang: ISO 639-1 code, or 639-3 where there is none; empty if unknown.
+            cut: cuts texts into pieces, for languages without an analyzer.
+
+        Raises:
+            MissingDependencyError: Lucene, Java or pyjnius is not installed.
+            OSError: the folder cannot be written.
+        """
+        start_jvm()
+        self.path = path
+        self.analyzer = analyzer_of(lang)
+        self._cut = cut
+        self._n_documents = 0
+        self._failed = False
+        self._closed = False
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ANALYZER_FILE).unlink(missing_ok=True)
+        with JAVA_LOCK, lucene_java.os_errors(path):
+            self._directory = lucene_java.open_directory(path)
+            self._writer = lucene_java.open_writer(self._directory, java_analyzer(self.analyzer))
+            self._field, self._document = lucene_java.reusable_document()
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Add documents, whose rows follow those added before.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        if self._closed or self._failed:
+            raise ValueError(f"{self.path} is closed.")
+        start_jvm()
+        set_text, add_document = self._field.setStringValue, self._writer.addDocument
+        try:
+            with lucene_java.os_errors(self.path):
+                for text in self.analyzer.prepare_documents(texts, self._cut):
+                    try:
+                        set_text(text)
+                    except UnicodeEncodeError:
+                        set_text(_without_surrogates(text))
+                    add_document(self._document)
+                    self._n_documents += 1
+        except BaseException:
+            self._failed = True
+            raise
+
+    def close(self) -> None:
+        """Join everything into one segment and put it on the disk; after an error in `add`, give it up.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        start_jvm()
+        if self._failed:
+            self._give_up()
+            return
+        try:
+            with lucene_java.os_errors(self.path):  # not under the lock: only this writer's own class is used
+                self._writer.forceMerge(1)
+                self._writer.close()
+                with JAVA_LOCK:
+                    self._directory.close()
+        except BaseException:
+            self._give_up()
+            raise
+        (self.path / "write.lock").unlink(missing_ok=True)
+        with atomic_file(self.path / ANALYZER_FILE) as file:
+            content = {"language": self.analyzer.lang, "analyzer": str(self.analyzer)}
+            file.write(json.dumps(content).encode())
+
+    def _give_up(self) -> None:
+        from jnius import JavaException
+
+        try:
+            self._writer.rollback()
+            with JAVA_LOCK:
+                self._directory.close()
+        except JavaException:
+            pass  # Lucene has closed everything itself after a serious error
+
+    def __len__(self) -> int:
+        """Number of documents added."""
+        return self._n_documents
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._failed = self._failed or kind is not None
+        self.close()
+
+
+class LexicalIndex:
+    """Searches the BM25 index of one language; any number of threads at once may.
+
+    Attributes:
+        path: the folder.
+        analyzer: how queries become terms.
+    """
+
+    def __init__(self, path: Path, lang: str, *, cut: Cut | None = None) -> None:
+        """Open a folder written by `LexicalWriter`.
+
+        Args:
+            path: the folder.
+            lang: the language it was written for.
+            cut: the `cut` that it was written with.
+
+        Raises:
+            InputError: there is no index, it is damaged, or was written with another analyzer.
+            MissingDependencyError: Lucene, Java or pyjnius is not installed.
+        """
+        self.path = path
+        self.analyzer = analyzer_of(lang)
+        self._cut = cut
+        _check_analyzer(path, self.analyzer)
+        start_jvm()
+        with JAVA_LOCK:
+            self._directory = lucene_java.open_directory(path)
+            self._reader = self._open_reader()
+            self._n_documents = int(self._reader.maxDoc())
+            self._java_analyzer = java_analyzer(self.analyzer)
+            self._searcher = lucene_java.open_searcher(self._reader)
+            self._queries = lucene_java.query_generator()
+        self._closed = False
+
+    def search(self, query: str, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find the best documents for a query.
+
+        Args:
+            query: of any length; one without any term finds nothing.
+            top_k: how many documents to find at most.
+
+        Returns:
+            Rows, (k,) int64, and their scores, (k,) float32, k <= top_k: descending by score, equal scores
+            ascending by row.
+
+        Raises:
+            InputError: `top_k` is less than 1.
+        """
+        return self.search_many([query], top_k)[0]
+
+    def search_many(
+        self, queries: Sequence[str], top_k: int
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Find the best documents for each query, as `search`."""
+        if top_k < 1:
+            raise InputError(f"top_k must be at least 1, got {top_k}.")
+        if self._closed:
+            raise ValueError(f"{self.path} is closed.")
+        start_jvm()
+        top_k = min(top_k, max(self._n_documents, 1))
+        return [self._search(text, top_k) for text in self.analyzer.prepare_queries(queries, self._cut)]
+
+    def _search(self, text: str, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        build_query = self._queries.buildQuery
+        try:
+            query = build_query(FIELD, self._java_analyzer, text)
+        except UnicodeEncodeError:
+            query = build_query(FIELD, self._java_analyzer, _without_surrogates(text))
+        found = lucene_java.scored_docs(self._searcher, query, top_k)
+        return np.array(found.lucene_docids, dtype=np.int64), np.array(found.scores, dtype=np.float32)
+
+    def _open_reader(self) -> Any:
+        from jnius import JavaException
+
+        try:
+            return lucene_java.open_reader(self._directory)
+        except JavaException as error:
+            self._directory.close()
+            reason = str(error.args[0]).removeprefix("JVM exception occurred: ")
+            raise InputError(_damaged(self.path, reason)) from error
+
+    def close(self) -> None:
+        """Give back what it holds; no search may be under way."""
+        if not self._closed:
+            self._closed = True
+            start_jvm()
+            with JAVA_LOCK:
+                self._reader.close()
+                self._directory.close()
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return self._n_documents
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _check_analyzer(path: Path, analyzer: Analyzer) -> None:
+    try:
+        written = json.loads((path / ANALYZER_FILE).read_bytes())["analyzer"]
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} holds no BM25 index of Lucene: it has no {ANALYZER_FILE}. Build the index again."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(_damaged(path / ANALYZER_FILE, repr(error))) from error
+    if written != str(analyzer):
+        raise InputError(
+            f"{path} was written with the analyzer {written}, but queries in "
+            f"{analyzer.lang or 'an unknown language'} are read with {analyzer}. Build the index again."
+        )
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return (
+        f"{path} cannot be read ({reason}). Build the index again with --overwrite, or restore a copy of it."
+    )
+
+
+def _without_surrogates(text: str) -> str:
+    """Halves of a UTF-16 pair, which broken JSON may hold, are no characters: put U+FFFD for them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

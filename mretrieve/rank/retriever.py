@@ -1,0 +1,248 @@
+"""Retriever: answers queries from an index, by meaning, by words, or by both."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from mretrieve.encode.encoder import Encoder
+from mretrieve.encode.pieces import cut_into_pieces
+from mretrieve.errors import InputError, MissingDependencyError
+from mretrieve.index.jvm import find_all
+from mretrieve.index.manifest import check_encoder
+from mretrieve.index.lucene import LexicalIndex
+from mretrieve.index.open import LexicalSearcher, open_index
+from mretrieve.languages import detect_languages, normalize_language
+from mretrieve.rank.fusion import EMPTY, Fusion, Ranking
+from mretrieve.types import Hit, Query
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["hybrid", "dense", "bm25"]
+
+DEPTH = 100
+"""Documents that each leg gives to the fusion, at least; measured by `benchmarks/fusion.py`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The ranking of one query and, by row, the rank and score of the legs it was made of."""
+
+    ranking: Ranking
+    dense: Ranking | None
+    bm25: Ranking | None
+
+
+class Retriever:
+    """Searches one index; safe to use from several threads.
+
+    Args:
+        index: folder written by `mretrieve index`.
+        model: the encoder; by default the one that the index was built with.
+        device: `auto`, `cpu` or `cuda`.
+        dtype: `auto`, `fp32`, `bf16` or `int8`.
+        fusion: how to join the legs, such as `rrf:60`; by default as the index says.
+
+    Raises:
+        InputError: there is no usable index, or the model is not the one that it was built with.
+    """
+
+    def __init__(
+        self,
+        index: str | Path,
+        *,
+        model: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        fusion: str | None = None,
+    ) -> None:
+        self.index = open_index(Path(index), open_lexical=_open_lexical)
+        manifest = self.index.manifest
+        self.languages = frozenset(manifest.languages) - {"und"}
+        self.fusion = Fusion.parse(fusion or manifest.ranking.fusion)
+        self._encoder: Encoder | None = None
+        if manifest.encoder is not None:
+            self._encoder = Encoder(
+                model or manifest.encoder.model,
+                device=device,
+                dtype=dtype,
+                query_prefix=manifest.encoder.query_prefix,
+                document_prefix=manifest.encoder.document_prefix,
+            )
+        elif model is not None:
+            check_encoder(manifest, model, "", path=index)
+        self._encoder_is_checked = False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="mretrieve-bm25")
+
+    def search(
+        self, query: str, *, top_k: int = 10, mode: Mode | None = None, lang: str | None = None
+    ) -> list[Hit]:
+        """Find the best documents for a query.
+
+        Args:
+            query: text in any language.
+            top_k: how many hits to give.
+            mode: `hybrid`, `dense` or `bm25`; by default the most that the index allows.
+            lang: the query's language, ISO 639-1; detected if it is not given.
+
+        Returns:
+            At most `top_k` hits, best first.
+
+        Raises:
+            InputError: the query is empty, an argument is out of range, or the index lacks the leg.
+        """
+        return next(self.search_many([query], top_k=top_k, mode=mode, lang=lang))
+
+    def search_many(
+        self, queries: Sequence[str], *, top_k: int = 10, mode: Mode | None = None, lang: str | None = None
+    ) -> Iterator[list[Hit]]:
+        """Find the best documents for each query, as `search`; the hits of one query at a time."""
+        numbered = [Query(str(number), text, lang or "") for number, text in enumerate(queries, start=1)]
+        ranked = self.rank(numbered, top_k=top_k, mode=mode)
+        return (self._hits(one) for one in ranked)
+
+    def rank(
+        self, queries: Sequence[Query], *, top_k: int = 100, mode: Mode | None = None
+    ) -> list[Ranked]:
+        """Rank the documents for each query without reading them: what runs are made of.
+
+        Args:
+            queries: their `lang` is detected where it is empty.
+            top_k: documents per query.
+            mode: as in `search`.
+        """
+        mode = self._check(queries, top_k, mode)
+        depth = top_k if mode != "hybrid" else max(top_k, DEPTH)
+        bm25: list[Ranking] | None = None
+        dense: list[Ranking] | None = None
+        # Lucene and ONNX Runtime both leave Python's lock, so the legs run side by side.
+        waiting = self._pool.submit(self._rank_bm25, queries, depth) if mode != "dense" else None
+        if mode != "bm25":
+            dense = self._rank_dense([query.text for query in queries], depth)
+        if waiting is not None:
+            bm25 = waiting.result()
+        ranked = []
+        for number in range(len(queries)):
+            legs = [leg[number] if leg is not None else None for leg in (dense, bm25)]
+            one, other = legs
+            best = self.fusion.fuse(one, other) if one is not None and other is not None else one or other
+            assert best is not None
+            ranked.append(Ranked(best.top(top_k), one, other))
+        return ranked
+
+    def doc_ids(self, ranking: Ranking) -> list[str]:
+        """The ids of a ranking's documents."""
+        return self.index.documents.doc_ids(ranking.rows)
+
+    def _check(self, queries: Sequence[Query], top_k: int, mode: str | None) -> Mode:
+        if top_k < 1:
+            raise InputError(f"top_k is {top_k}, but at least 1 document must be asked for.")
+        for query in queries:
+            if not query.text.strip():
+                raise InputError("The query is empty: give some text to search for.")
+            if query.lang:
+                normalize_language(query.lang)
+        dense, bm25 = self._encoder is not None, bool(self.index.lexical_languages)
+        if mode is None:
+            mode = self._default_mode
+        if mode not in get_args(Mode):
+            raise InputError(f"Unknown mode '{mode}'. Choose from: {', '.join(get_args(Mode))}.")
+        if mode != "bm25" and not dense:
+            check_encoder(self.index.manifest, "", "", path=self.index.path)
+        if mode != "dense" and not bm25:
+            raise InputError(
+                f"{self.index.path} has no BM25 part (it was built with --no-lexical): search with "
+                "--mode dense, or build it again without --no-lexical."
+            )
+        return mode  # type: ignore[return-value]
+
+    @cached_property
+    def _default_mode(self) -> str:
+        """The most that the index has and this machine can do."""
+        dense, bm25 = self._encoder is not None, bool(self.index.lexical_languages)
+        if not (dense and bm25):
+            return "dense" if dense else "bm25"
+        try:
+            find_all()
+        except MissingDependencyError as error:
+            logger.warning("Searching without BM25. %s", error)
+            return "dense"
+        return "hybrid"
+
+    def _rank_dense(self, texts: Sequence[str], depth: int) -> list[Ranking]:
+        assert self._encoder is not None
+        if not self._encoder_is_checked:
+            name, print_ = self._encoder.name, self._encoder.fingerprint
+            check_encoder(self.index.manifest, name, print_, path=self.index.path)
+            self._encoder_is_checked = True
+        queries = self._encoder.encode_queries(texts)
+        dense = self.index.dense
+        assert dense is not None
+        scores, rows = dense.search(queries, depth)
+        found = [one >= 0 for one in rows]
+        return [Ranking(r[ok], s[ok]) for r, s, ok in zip(rows, scores, found, strict=True)]
+
+    def _rank_bm25(self, queries: Sequence[Query], depth: int) -> list[Ranking]:
+        unknown = [query.text for query in queries if not query.lang]
+        detected = iter(detect_languages(unknown, among=self.languages) if unknown else [])
+        languages = [normalize_language(query.lang) if query.lang else next(detected) for query in queries]
+        return [self._bm25(query.text, lang, depth) for query, lang in zip(queries, languages, strict=True)]
+
+    def _bm25(self, text: str, lang: str, depth: int) -> Ranking:
+        """The query's own language first; the others only where that finds nothing."""
+        known = self.index.lexical_languages
+        if lang in known:
+            found = self._bm25_in(lang, text, depth)
+            if len(found.rows):
+                return found
+        others = [self._bm25_in(other, text, depth) for other in known if other != lang]
+        if not others:
+            return EMPTY
+        rows = np.concatenate([ranking.rows for ranking in others])
+        scores = np.concatenate([ranking.scores for ranking in others])
+        order = np.lexsort((rows, -scores))[:depth]
+        return Ranking(rows[order], scores[order])
+
+    def _bm25_in(self, lang: str, text: str, depth: int) -> Ranking:
+        rows, scores = self.index.lexical(lang).search(text, depth)
+        return Ranking(self.index.rows_of(lang)[rows], scores)
+
+    def _hits(self, ranked: Ranked) -> list[Hit]:
+        documents = self.index.documents.get(ranked.ranking.rows)
+        dense, bm25 = _places(ranked.dense), _places(ranked.bm25)
+        hits = []
+        for number, (row, document) in enumerate(zip(ranked.ranking.rows.tolist(), documents, strict=True)):
+            dense_rank, dense_score = dense.get(row, (None, None))
+            bm25_rank, bm25_score = bm25.get(row, (None, None))
+            hits.append(
+                Hit(
+                    doc_id=document.doc_id,
+                    score=float(ranked.ranking.scores[number]),
+                    rank=number + 1,
+                    title=document.title,
+                    text=document.text,
+                    lang=document.lang,
+                    dense_score=dense_score,
+                    dense_rank=dense_rank,
+                    bm25_score=bm25_score,
+                    bm25_rank=bm25_rank,
+                )
+            )
+        return hits
+
+
+def _open_lexical(path: Path, lang: str) -> LexicalSearcher:
+    return LexicalIndex(path, lang, cut=cut_into_pieces)
+
+
+def _places(ranking: Ranking | None) -> dict[int, tuple[int, float]]:
+    """Row -> (rank from 1, score)."""
+    if ranking is None:
+        return {}
+    pairs = zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
+    return {row: (rank, score) for rank, (row, score) in enumerate(pairs, start=1)}
