@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from mretrieve.errors import InputError, MissingDependencyError
+from mretrieve.types import Mode
 
 app = typer.Typer(
     name="mretrieve",
@@ -25,44 +25,10 @@ app = typer.Typer(
 )
 
 
-class Mode(StrEnum):
-    """Which legs answer."""
-
-    HYBRID = "hybrid"
-    DENSE = "dense"
-    BM25 = "bm25"
-
-
-class Device(StrEnum):
-    """Where models run."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class Dtype(StrEnum):
-    """Number types of the encoder's layers."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
-    INT8 = "int8"
-
-
-class OnError(StrEnum):
-    """What to do about a document that cannot be used."""
-
-    STOP = "stop"
-    SKIP = "skip"
-
-
-class Kind(StrEnum):
-    """What a text is to the encoder."""
-
-    QUERY = "query"
-    DOCUMENT = "document"
-
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "fp32", "bf16", "int8"]
+OnError = Literal["stop", "skip"]
+Kind = Literal["query", "document"]
 
 _INDEX = typer.Argument(metavar="INDEX", help="Folder written by `mretrieve index`.")
 _SOURCE = typer.Argument(
@@ -103,14 +69,14 @@ def index(
     lexical: Annotated[
         bool | None, typer.Option("--lexical/--no-lexical", help="Make BM25 indexes.", show_default=False)
     ] = None,
-    device: Annotated[Device, _DEVICE] = Device.AUTO,
+    device: Annotated[Device, _DEVICE] = "auto",
     dtype: Annotated[Dtype | None, _DTYPE] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(metavar="FILE.yaml", help="All choices in a file; options go before it."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index of that name.")] = False,
-    on_error: Annotated[OnError, typer.Option(help="What to do about unusable documents.")] = OnError.STOP,
+    on_error: Annotated[OnError, typer.Option(help="What to do about unusable documents.")] = "stop",
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Build an index of a collection.
@@ -135,9 +101,9 @@ def index(
             source,
             path,
             recipe=choices,
-            device=device.value,
+            device=device,
             overwrite=overwrite,
-            on_error=on_error.value,
+            on_error=on_error,
             on_progress=on_progress,
         )
     if report.source.skipped.total:
@@ -157,15 +123,15 @@ def search(
     top_k: Annotated[int, typer.Option(help="Hits to show.")] = 10,
     lang: Annotated[str | None, _LANG] = None,
     model: Annotated[str | None, _MODEL] = None,
-    device: Annotated[Device, _DEVICE] = Device.AUTO,
+    device: Annotated[Device, _DEVICE] = "auto",
     fusion: Annotated[str | None, _FUSION] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Find the passages that answer a query."""
     from mretrieve.rank.retriever import Retriever
 
-    retriever = Retriever(path, model=model, device=device.value, fusion=fusion)
-    hits = retriever.search(query, top_k=top_k, mode=mode and mode.value, lang=lang)
+    retriever = Retriever(path, model=model, device=device, fusion=fusion)
+    hits = retriever.search(query, top_k=top_k, mode=mode, lang=lang)
     if as_json:
         _print_json([hit.to_dict() for hit in hits])
         return
@@ -191,8 +157,8 @@ def run(
     lang: Annotated[str | None, _LANG] = None,
     tag: Annotated[str, typer.Option(metavar="NAME", help="Name of the run.")] = "mretrieve",
     model: Annotated[str | None, _MODEL] = None,
-    device: Annotated[Device, _DEVICE] = Device.AUTO,
-    dtype: Annotated[Dtype, _DTYPE] = Dtype.AUTO,
+    device: Annotated[Device, _DEVICE] = "auto",
+    dtype: Annotated[Dtype, _DTYPE] = "auto",
     fusion: Annotated[str | None, _FUSION] = None,
 ) -> None:
     """Rank the documents of an index for each query, in TREC format."""
@@ -205,12 +171,12 @@ def run(
     topics = read_queries(queries)
     if lang:
         topics = [replace(topic, lang=lang) for topic in topics]
-    retriever = Retriever(path, model=model, device=device.value, dtype=dtype.value, fusion=fusion)
+    retriever = Retriever(path, model=model, device=device, dtype=dtype, fusion=fusion)
 
     def rankings(advance: Callable[[int], None]) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         for start in range(0, len(topics), QUERIES_AT_ONCE):
             batch = topics[start : start + QUERIES_AT_ONCE]
-            ranked = retriever.rank(batch, top_k=top_k, mode=mode and mode.value)
+            ranked = retriever.rank(batch, top_k=top_k, mode=mode)
             for topic, one in zip(batch, ranked, strict=True):
                 ids = retriever.doc_ids(one.ranking)
                 yield topic.query_id, list(zip(ids, one.ranking.scores.tolist(), strict=True))
@@ -282,8 +248,8 @@ def encode(
     output: Annotated[Path, typer.Argument(metavar="OUT.npy", help="File to write.")],
     kind: Annotated[Kind, typer.Option("--as", help="Which prompt the texts get.")],
     model: Annotated[str, _MODEL] = "e5-small",
-    device: Annotated[Device, _DEVICE] = Device.AUTO,
-    dtype: Annotated[Dtype, _DTYPE] = Dtype.AUTO,
+    device: Annotated[Device, _DEVICE] = "auto",
+    dtype: Annotated[Dtype, _DTYPE] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Embed texts: float32 unit vectors, one row per text, in NumPy's format.
@@ -294,10 +260,10 @@ def encode(
     from mretrieve.encode.encoder import Encoder
     from mretrieve.encoding import encode_to_file
 
-    encoder = Encoder(model, device=device.value, dtype=dtype.value)
+    encoder = Encoder(model, device=device, dtype=dtype)
     with _stages() as on_progress:
         shape = encode_to_file(
-            encoder, source, output, queries=kind is Kind.QUERY, overwrite=overwrite, on_progress=on_progress
+            encoder, source, output, queries=kind == "query", overwrite=overwrite, on_progress=on_progress
         )
     _tell(f"{output}: {shape[0]:,} vectors of {shape[1]} dimensions")
 
@@ -383,7 +349,7 @@ def _with_options(
     if encoder is not None and model is not None:
         encoder = EncoderPart(model=model, dtype=encoder.dtype)
     if encoder is not None and dtype is not None:
-        encoder = encoder.model_copy(update={"dtype": dtype.value})
+        encoder = encoder.model_copy(update={"dtype": dtype})
     change["encoder"] = encoder
     if faiss is not None:
         change["faiss"] = FaissPart(factory=faiss)

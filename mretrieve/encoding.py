@@ -1,5 +1,6 @@
 """Encode a whole collection or a file of queries into one NumPy file, resumably."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -76,14 +77,12 @@ def encode_to_file(
     return n_texts, encoder.dim
 
 
-def _open(
-    source: str | Path, *, queries: bool
-) -> tuple[Callable[[], Iterable[tuple[str, str]]], str]:
+def _open(source: str | Path, *, queries: bool) -> tuple[Callable[[], Iterable[tuple[str, str]]], str]:
     """(id, text) of each record, as often as wanted, and what tells the source from another."""
     if queries:
         topics = read_queries(source)
         pairs = [(topic.query_id, topic.text) for topic in topics]
-        return lambda: pairs, files.sha256_of_text(json.dumps(pairs))
+        return lambda: pairs, hashlib.sha256(repr(pairs).encode()).hexdigest()
     documents = open_source(source)
     return lambda: ((d.doc_id, d.contents) for d in documents.documents()), documents.fingerprint()
 

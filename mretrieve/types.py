@@ -1,12 +1,17 @@
 """The small records that every room shares."""
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 Qrels = dict[str, dict[str, int]]
 """query_id -> doc_id -> relevance grade."""
 
 Run = dict[str, dict[str, float]]
 """query_id -> doc_id -> score, higher is better."""
+
+
+Mode = Literal["hybrid", "dense", "bm25"]
+"""Which legs answer a query: vectors, words, or both."""
 
 
 @dataclass(frozen=True, slots=True)

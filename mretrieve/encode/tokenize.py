@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mretrieve.models.unigram import METASPACE, UNIGRAM_REST, UNIGRAM_TABLE, UNIGRAM_TRIE
+
 LONGEST_PIECE = 64  # characters; XLM-R's longest has 48
 
 

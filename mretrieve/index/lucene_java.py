@@ -15,6 +15,7 @@ from mretrieve.index.jvm import java_class
 
 K1 = 0.9
 B = 0.4
+"""Anserini's, which are good on passages in most languages."""
 
 FIELD = "contents"
 """Anserini's name for it."""
@@ -121,7 +122,7 @@ def open_reader(directory: Any) -> Any:
     return _classes().DirectoryReader.open(directory)
 
 
-def open_searcher(reader: Any) -> Any:
+def open_searcher(reader: Any, k1: float = K1, b: float = B) -> Any:
     """Make a searcher with the scores of BM25, which any number of threads may use."""
     own = java_class(
         "@search/IndexSearcher",
@@ -134,7 +135,7 @@ def open_searcher(reader: Any) -> Any:
     )
     own.setMaxClauseCount(_MOST_CLAUSES)
     searcher = own(reader)
-    searcher.setSimilarity(_classes().BM25Similarity(K1, B))
+    searcher.setSimilarity(_classes().BM25Similarity(k1, b))
     return searcher
 
 

@@ -17,7 +17,7 @@ LEXICAL = "lexical"
 FORMAT = "mretrieve-index"
 FORMAT_VERSION = 1
 
-_NAMES = {int: "whole number", str: "string"}
+_NAMES = {int: "whole number", float: "number", str: "string"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,15 @@ class LanguageEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class RankingEntry:
+    """How the index is searched unless a query says otherwise: the fusion, and BM25's parameters."""
+
+    fusion: str = "rrf:60"
+    k1: float = 0.9
+    b: float = 0.4
+
+
+@dataclass(frozen=True, slots=True)
 class FileEntry:
     """Size and SHA-256 of one file of the index."""
 
@@ -81,6 +90,7 @@ class Manifest:
     languages: Mapping[str, LanguageEntry]
     encoder: EncoderIdentity | None
     dense: DenseEntry | None
+    ranking: RankingEntry
     files: Mapping[str, FileEntry]
     built: BuiltBy
     plan: str
@@ -206,8 +216,9 @@ def _value(kind: Any, value: Any, path: Path, where: str) -> Any:
     """Check a JSON value against a type: int, str, `X | None`, a mapping from names, a dataclass."""
     if isinstance(kind, UnionType):
         return None if value is None else _value(get_args(kind)[0], value, path, where)
-    if kind in (int, str):
-        if not isinstance(value, kind) or isinstance(value, bool):
+    if kind in _NAMES:
+        fits = (int, float) if kind is float else kind
+        if not isinstance(value, fits) or isinstance(value, bool):
             raise _damaged(path, f"cannot be used: {where} should be a {_NAMES[kind]}, not {value!r}")
         if kind is int and value < 0:
             raise _damaged(path, f"cannot be used: {where} should not be negative, but is {value}")

@@ -119,6 +119,7 @@ def open_index(path: Path, *, open_lexical: OpenLexical | None = None) -> Index:
         InputError: there is no index, it is half-built, of a newer format, or a file is missing or
             damaged. Contents are compared with their SHA-256 up to 64 MiB altogether.
     """
+    path = swap.plain_name(path)
     _check_is_index(path)
     while True:
         generation = _generation(path)
@@ -145,6 +146,7 @@ def verify(path: Path) -> Manifest:
     Raises:
         InputError: as `open_index`.
     """
+    path = swap.plain_name(path)
     _check_is_index(path)
     manifest = read_manifest(path)
     _check_files(path, manifest, hashed=True)

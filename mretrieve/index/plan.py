@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mretrieve.index import files
-from mretrieve.index.manifest import EncoderIdentity
+from mretrieve.index.manifest import EncoderIdentity, RankingEntry
 
 PLAN = "plan.json"
 FORMAT = "mretrieve-build"
@@ -23,6 +23,7 @@ class BuildPlan:
         encoder: what makes the vectors; None for an index without a dense part.
         faiss: "auto", or a FAISS factory string.
         lexical: whether each language gets a BM25 index.
+        ranking: how the index is searched by default.
         shard_size: documents per shard and per record batch of the document store.
     """
 
@@ -30,6 +31,7 @@ class BuildPlan:
     encoder: EncoderIdentity | None
     faiss: str = "auto"
     lexical: bool = True
+    ranking: RankingEntry = RankingEntry()
     shard_size: int = 1024
 
     def to_dict(self) -> dict[str, Any]:

@@ -196,6 +196,7 @@ def write_manifest(
         },
         encoder=work.plan.encoder,
         dense=dense,
+        ranking=work.plan.ranking,
         files=entries,
         built=_built_by(dense),
         plan=work.plan.digest(),

@@ -24,6 +24,12 @@ _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 _NOT_LISTED = {MANIFEST, PLAN, DISCARDED, "write.lock", ".DS_Store"}
 
 
+def plain_name(path: Path) -> Path:
+    """The folder itself where a path is a link to it, or has no name of its own, as `.` or `a/..`."""
+    plain = path.name not in ("", "..") and not path.is_symlink()
+    return path if plain else path.resolve()
+
+
 def building_folder(target: Path) -> Path:
     """Where an index is built before it takes its place."""
     return target.with_name(target.name + ".building")

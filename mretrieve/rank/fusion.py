@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +121,7 @@ _DEFAULTS = {"rrf": 60.0, "minmax": 0.5, "zscore": 0.5}
 _SCALES = {"minmax": scale_minmax, "zscore": scale_zscore}
 
 
-def _sum(parts: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]) -> Ranking:
+def _sum(parts: Sequence[tuple[NDArray[np.int64], NDArray[Any]]]) -> Ranking:
     if not parts:
         return EMPTY
     rows, place = np.unique(np.concatenate([rows for rows, _ in parts]), return_inverse=True)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -14,16 +14,14 @@ from mretrieve.encode.encoder import Encoder
 from mretrieve.encode.pieces import cut_into_pieces
 from mretrieve.errors import InputError, MissingDependencyError
 from mretrieve.index.jvm import find_all
-from mretrieve.index.manifest import check_encoder
 from mretrieve.index.lucene import LexicalIndex
+from mretrieve.index.manifest import check_encoder
 from mretrieve.index.open import LexicalSearcher, open_index
 from mretrieve.languages import detect_languages, normalize_language
 from mretrieve.rank.fusion import EMPTY, Fusion, Ranking
-from mretrieve.types import Hit, Query
+from mretrieve.types import Hit, Mode, Query
 
 logger = logging.getLogger(__name__)
-
-Mode = Literal["hybrid", "dense", "bm25"]
 
 DEPTH = 100
 """Documents that each leg gives to the fusion, at least; measured by `benchmarks/fusion.py`."""
@@ -61,7 +59,7 @@ class Retriever:
         dtype: str = "auto",
         fusion: str | None = None,
     ) -> None:
-        self.index = open_index(Path(index), open_lexical=_open_lexical)
+        self.index = open_index(Path(index), open_lexical=self._open_lexical)
         manifest = self.index.manifest
         self.languages = frozenset(manifest.languages) - {"und"}
         self.fusion = Fusion.parse(fusion or manifest.ranking.fusion)
@@ -106,9 +104,7 @@ class Retriever:
         ranked = self.rank(numbered, top_k=top_k, mode=mode)
         return (self._hits(one) for one in ranked)
 
-    def rank(
-        self, queries: Sequence[Query], *, top_k: int = 100, mode: Mode | None = None
-    ) -> list[Ranked]:
+    def rank(self, queries: Sequence[Query], *, top_k: int = 100, mode: Mode | None = None) -> list[Ranked]:
         """Rank the documents for each query without reading them: what runs are made of.
 
         Args:
@@ -139,7 +135,7 @@ class Retriever:
         """The ids of a ranking's documents."""
         return self.index.documents.doc_ids(ranking.rows)
 
-    def _check(self, queries: Sequence[Query], top_k: int, mode: str | None) -> Mode:
+    def _check(self, queries: Sequence[Query], top_k: int, mode: Mode | None) -> Mode:
         if top_k < 1:
             raise InputError(f"top_k is {top_k}, but at least 1 document must be asked for.")
         for query in queries:
@@ -159,10 +155,10 @@ class Retriever:
                 f"{self.index.path} has no BM25 part (it was built with --no-lexical): search with "
                 "--mode dense, or build it again without --no-lexical."
             )
-        return mode  # type: ignore[return-value]
+        return mode
 
     @cached_property
-    def _default_mode(self) -> str:
+    def _default_mode(self) -> Mode:
         """The most that the index has and this machine can do."""
         dense, bm25 = self._encoder is not None, bool(self.index.lexical_languages)
         if not (dense and bm25):
@@ -186,6 +182,10 @@ class Retriever:
         scores, rows = dense.search(queries, depth)
         found = [one >= 0 for one in rows]
         return [Ranking(r[ok], s[ok]) for r, s, ok in zip(rows, scores, found, strict=True)]
+
+    def _open_lexical(self, path: Path, lang: str) -> LexicalSearcher:
+        ranking = self.index.manifest.ranking
+        return LexicalIndex(path, lang, cut=cut_into_pieces, k1=ranking.k1, b=ranking.b)
 
     def _rank_bm25(self, queries: Sequence[Query], depth: int) -> list[Ranking]:
         unknown = [query.text for query in queries if not query.lang]
@@ -234,10 +234,6 @@ class Retriever:
                 )
             )
         return hits
-
-
-def _open_lexical(path: Path, lang: str) -> LexicalSearcher:
-    return LexicalIndex(path, lang, cut=cut_into_pieces)
 
 
 def _places(ranking: Ranking | None) -> dict[int, tuple[int, float]]:

@@ -35,7 +35,7 @@ def make_documents(n, start=0):
 
 def make_plan(*, source="s1", dim=16, faiss="Flat", lexical=True, shard_size=8, model="fake"):
     encoder = EncoderIdentity(model, "f" * 64, dim, "query: ", "passage: ")
-    return BuildPlan(source, encoder, faiss, lexical, shard_size)
+    return BuildPlan(source, encoder, faiss=faiss, lexical=lexical, shard_size=shard_size)
 
 
 class FakeEncoder:
@@ -125,6 +125,11 @@ def main():
     if args.max_file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (args.max_file_bytes, args.max_file_bytes))
     encode = RandomEncoder(args.dim) if args.random else FakeEncoder(args.dim, args.log, args.delay_seconds)
+    import faiss
+    import pyarrow as pa
+    from pyarrow import compute
+
+    assert faiss and compute and pa.array(["x"])  # imported before the clock of those who kill starts
     sys.stdout.write("started\n")
     sys.stdout.flush()
     try:

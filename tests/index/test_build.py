@@ -298,7 +298,7 @@ def test_wrong_vectors_are_an_error_not_an_index(tmp_path, program, bad, message
 
 @pytest.mark.parametrize("max_file_bytes", [1500, 5_000, 20_000])
 def test_a_full_disk_is_one_sentence_and_the_build_resumes(tmp_path, max_file_bytes):
-    """Files of limited size stand for a full disk: shards, then the document file, then FAISS meet the limit."""
+    """Files of limited size stand for a full disk: a shard, the document file, or FAISS meets the limit."""
     log = tmp_path / "log"
     arguments = [tmp_path / "idx", "--documents", 300, "--dim", 32, "--shard-size", 16, "--log", log]
     stopped = run_program(*arguments, "--max-file-bytes", max_file_bytes)

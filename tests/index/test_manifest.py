@@ -13,6 +13,7 @@ from mretrieve.index.manifest import (
     FileEntry,
     LanguageEntry,
     Manifest,
+    RankingEntry,
     check_encoder,
     is_index,
     listed_files,
@@ -25,6 +26,7 @@ MANIFEST = Manifest(
     languages={"sw": LanguageEntry(2, "swahili"), "ar": LanguageEntry(3, "arabic")},
     encoder=EncoderIdentity("e5-small", "a1b2c3", 384, "query: ", "passage: ", "bf16"),
     dense=DenseEntry("HNSW32", "efSearch=128"),
+    ranking=RankingEntry("minmax:0.7", k1=1.2, b=0.75),
     files={"documents/documents.arrow": FileEntry(9, "bb"), "dense.faiss": FileEntry(10, "aa")},
     built=BuiltBy("0.1.0", "3.11.9", "1.15.1", "2025-01-01T00:00:00+00:00"),
     plan="cc",
@@ -40,7 +42,7 @@ def test_a_manifest_reads_back_equal():
 
 
 def test_a_manifest_without_dense_part_and_bm25_reads_back_equal():
-    lean = Manifest(1, {"und": LanguageEntry(1)}, None, None, {}, BuiltBy("0", "3", None, ""), "")
+    lean = Manifest(1, {"und": LanguageEntry(1)}, None, None, RankingEntry(), {}, BuiltBy("0", "3", None, ""), "")
     assert Manifest.parse(lean.to_json(), PATH) == lean
 
 
@@ -51,6 +53,7 @@ def test_any_names_read_back_equal(model, prefix, counts):
         languages={lang: LanguageEntry(n, None) for lang, n in counts.items()},
         encoder=EncoderIdentity(model, "f", 1, prefix),
         dense=None,
+        ranking=RankingEntry(),
         files={},
         built=MANIFEST.built,
         plan="",
@@ -86,6 +89,10 @@ def test_the_size_is_the_sum_of_all_files():
         ({"encoder": {"model": "m"}}, r"encoder\.\w+ is missing"),
         ({"dense": {"factory": 3, "search": ""}}, r"dense\.factory should be a string, not 3"),
         ({"dense": {"factory": "Flat", "search": "", "x": 1}}, r"dense\.x is not a field"),
+        (
+            {"ranking": {"fusion": "rrf:60", "k1": "0.9", "b": 0.4}},
+            r"ranking\.k1 should be a number, not '0\.9'",
+        ),
         ({"files": {"../a": {"n_bytes": 1, "sha256": ""}}}, r"files\.\.\./a is not a name inside"),
         ({"files": {"/a": {"n_bytes": 1, "sha256": ""}}}, r"files\./a is not a name inside"),
         ({"built": None}, r"built should be an object"),

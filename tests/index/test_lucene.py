@@ -1,0 +1,429 @@
+import errno
+import gzip
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+import pytest
+
+from mretrieve.encode.pieces import cut_into_pieces
+from mretrieve.errors import InputError
+from mretrieve.index import lucene_java
+from mretrieve.index.jvm import find_all, java_class, java_options, start_jvm
+from mretrieve.index.lucene import ANALYZER_FILE, LexicalIndex, LexicalWriter
+
+XQUAD = Path(__file__).resolve().parents[2].parent / "shared/data/xquad"
+SAMPLE = files("mretrieve.datasets") / "sample"
+
+# nDCG@10 x100 by Anserini, where it has an analyzer for the language; it reads the others as English.
+REFERENCE = {
+    "ar": 93.8, "de": 94.3, "en": 96.5, "es": 95.8, "hi": 95.3, "ru": 95.6, "tr": 94.2, "zh": 96.6,
+}  # fmt: skip
+READ_AS_ENGLISH = {"el": 91.1, "ro": 92.2, "vi": 95.5}
+
+needs_xquad = pytest.mark.skipif(not XQUAD.exists(), reason="../shared/data is not here")
+
+
+def build(path, lang, texts, **options):
+    with LexicalWriter(path, lang, **options) as writer:
+        writer.add(texts)
+    return LexicalIndex(path, lang, **options)
+
+
+def read_jsonl(path):
+    with path.open("rb") as file, gzip.open(file, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def of_language(folder, lang):
+    """Documents and queries of one language of a BEIR folder."""
+    documents, queries = (read_jsonl(folder / name) for name in ("corpus.jsonl.gz", "queries.jsonl.gz"))
+    return [d for d in documents if d["lang"] == lang], [q for q in queries if q["lang"] == lang]
+
+
+def ndcg_at_10(folder, lang, path):
+    documents, queries = of_language(folder, lang)
+    rows = [line.split("\t") for line in (folder / "qrels/test.tsv").read_text().splitlines()[1:]]
+    qrels = [
+        ir_measures.Qrel(query, document, int(grade))
+        for query, document, grade in rows
+        if query.startswith(f"{lang}-")
+    ]
+    run = []
+    with build(path, lang, [d["text"] for d in documents], cut=cut_into_pieces) as index:
+        for query in queries:
+            rows, scores = index.search(query["text"], top_k=100)
+            run += [
+                ir_measures.ScoredDoc(query["_id"], documents[row]["_id"], float(score))
+                for row, score in zip(rows, scores, strict=True)
+            ]
+    return 100 * ir_measures.calc_aggregate([ir_measures.nDCG @ 10], qrels, run)[ir_measures.nDCG @ 10]
+
+
+class Anserini:
+    """Anserini's own indexer, in a process of its own, and its own searcher."""
+
+    def __init__(self, folder, lang, documents):
+        source = folder / "source"
+        source.mkdir(parents=True)
+        with (source / "documents.jsonl").open("w", encoding="utf-8") as file:
+            for number, text in enumerate(documents):
+                file.write(json.dumps({"id": str(number), "contents": text}) + "\n")
+        java, jar = find_all()
+        command = [
+            java.home / "bin/java",
+            *java_options(java),
+            "-cp",
+            jar,
+            "io.anserini.index.IndexCollection",
+        ]
+        options = ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator"]
+        places = ["-input", source, "-index", folder / "index", "-threads", "1", "-language", lang]
+        subprocess.run([*command, *options, *places], check=True, capture_output=True)
+        self._searcher = self._open(folder / "index", lang)
+
+    def _open(self, path, lang):
+        start_jvm()
+        java_class("io/anserini/search/ScoredDoc", fields={"docid": "Ljava/lang/String;", "score": "F"})
+        searcher = java_class(
+            "io/anserini/search/SimpleSearcher",
+            new="(Ljava/lang/String;)V",
+            methods={
+                "set_language": "(Ljava/lang/String;)V",
+                "set_bm25": "(FF)V",
+                "search": "(Ljava/lang/String;I)[Lio/anserini/search/ScoredDoc;",
+            },
+        )(str(path))
+        if lang != "en":  # which it is by default
+            searcher.set_language(lang)
+        searcher.set_bm25(0.9, 0.4)
+        return searcher
+
+    def search(self, query, top_k):
+        return {int(found.docid): found.score for found in self._searcher.search(query, top_k)}
+
+
+def assert_scores_are_those_of_anserini(tmp_path, lang, documents, queries):
+    """Without a limit, so that which of equal documents comes last makes no difference."""
+    theirs = Anserini(tmp_path / "anserini", lang, documents)
+    n_found = 0
+    with build(tmp_path / "ours", lang, documents) as index:
+        for query in queries:
+            rows, scores = index.search(query, top_k=len(documents))
+            expected = theirs.search(query, top_k=len(documents))
+            assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx(expected, abs=1e-4)
+            n_found += len(rows)
+    assert n_found > 3 * len(queries)
+
+
+@pytest.mark.parametrize("lang", ["ar", "de", "en", "zh"])
+def test_scores_are_those_of_anserini(lang, tmp_path):
+    documents, queries = of_language(SAMPLE, lang)
+    texts = [sentence for document in documents for sentence in re.split("[.。] ?", document["text"])]
+    assert_scores_are_those_of_anserini(tmp_path, lang, texts, [query["text"] for query in queries[:40]])
+
+
+@needs_xquad
+@pytest.mark.slow
+@pytest.mark.parametrize("lang", REFERENCE)
+def test_scores_are_those_of_anserini_on_xquad(lang, tmp_path):
+    documents, queries = of_language(XQUAD / lang, lang)
+    assert_scores_are_those_of_anserini(
+        tmp_path, lang, [document["text"] for document in documents], [query["text"] for query in queries]
+    )
+
+
+@needs_xquad
+@pytest.mark.slow
+@pytest.mark.parametrize("lang", REFERENCE)
+def test_xquad_is_searched_as_well_as_by_anserini(lang, tmp_path):
+    assert ndcg_at_10(XQUAD / lang, lang, tmp_path / lang) == pytest.approx(REFERENCE[lang], abs=0.3)
+
+
+@needs_xquad
+@pytest.mark.slow
+@pytest.mark.parametrize("lang", READ_AS_ENGLISH)
+def test_xquad_is_searched_better_than_by_reading_it_as_english(lang, tmp_path):
+    assert ndcg_at_10(XQUAD / lang, lang, tmp_path / lang) > READ_AS_ENGLISH[lang]
+
+
+@needs_xquad
+def test_thai_is_found_without_knowing_its_words(tmp_path):
+    assert ndcg_at_10(XQUAD / "th", "th", tmp_path / "th") >= 96
+
+
+@pytest.mark.parametrize("lang", ["el", "th", "vi", "zh"])
+def test_the_sample_is_found(lang, tmp_path):
+    assert ndcg_at_10(SAMPLE, lang, tmp_path / lang) > 93
+
+
+def test_scores_by_hand(tmp_path):
+    texts = ["river bank", "river river delta", "mountain"]
+    lengths, average = [2, 3, 1], 2
+
+    def bm25(count, length, n_containing, k1=0.9, b=0.4):
+        idf = math.log(1 + (3 - n_containing + 0.5) / (n_containing + 0.5))
+        return idf * count / (count + k1 * (1 - b + b * length / average))
+
+    with build(tmp_path / "en", "en", texts) as index:
+        rows, scores = index.search("River, bank!", top_k=10)
+    expected = [
+        bm25(1, lengths[0], 2) + bm25(1, lengths[0], 1),
+        bm25(2, lengths[1], 2),
+    ]
+    assert rows.tolist() == [0, 1]
+    assert scores.tolist() == pytest.approx(expected, rel=1e-6)
+    assert (rows.dtype, scores.dtype) == (np.int64, np.float32)
+
+    with LexicalIndex(tmp_path / "en", "en", k1=2, b=0) as index:
+        _, scores = index.search("bank", top_k=10)
+        assert scores.tolist() == pytest.approx([bm25(1, 2, 1, k1=2, b=0)], rel=1e-6)
+        twice = index.search("bank bank", top_k=10)[1]
+        assert twice.tolist() == pytest.approx(2 * scores, rel=1e-6)
+
+
+def test_rows_are_the_order_of_insertion_over_many_segments(tmp_path, monkeypatch):
+    monkeypatch.setattr(lucene_java, "_BUFFER_MB", 0.1)
+    texts = [f"all number{row}" for row in range(4000)]
+    with LexicalWriter(tmp_path / "en", "en") as writer:
+        for start in range(0, len(texts), 300):
+            writer.add(texts[start : start + 300])
+            n_segments = len(list((tmp_path / "en").glob("*.cfs")))
+        assert len(writer) == 4000
+    assert n_segments > 1
+    assert len(list((tmp_path / "en").glob("*.si"))) == 1
+    with LexicalIndex(tmp_path / "en", "en") as index:
+        assert len(index) == 4000
+        asked = [0, 1, 299, 300, 2345, 3999]
+        assert [index.search(f"number{row}", 5)[0].tolist() for row in asked] == [[row] for row in asked]
+        rows, scores = index.search("all", top_k=3999)  # all score the same
+        assert rows.tolist() == list(range(3999))
+        assert len(set(scores.tolist())) == 1
+
+
+def test_many_queries_are_as_each_alone(tmp_path):
+    with build(tmp_path / "en", "en", ["one two", "two three", "three four"]) as index:
+        together = index.search_many(["two", "", "three four"], top_k=2)
+        assert [rows.tolist() for rows, _ in together] == [[0, 1], [], [2, 1]]
+        assert index.search_many([], top_k=2) == []
+
+
+def test_documents_without_terms_keep_their_rows(tmp_path):
+    with build(tmp_path / "en", "en", ["", "the", "fox", "?!"]) as index:
+        assert len(index) == 4
+        assert index.search("fox", top_k=10)[0].tolist() == [2]
+
+
+@pytest.mark.parametrize("query", ["", " \n", "the of", "?!", "absent"])
+def test_queries_without_a_term_that_occurs_find_nothing(query, tmp_path):
+    with build(tmp_path / "en", "en", ["the fox of the woods"]) as index:
+        rows, scores = index.search(query, top_k=10)
+    assert (rows.shape, rows.dtype) == ((0,), np.int64)
+    assert (scores.shape, scores.dtype) == ((0,), np.float32)
+
+
+def test_queries_may_be_long(tmp_path):
+    words = [f"word{number}" for number in range(5000)]
+    with build(tmp_path / "en", "en", [*words, " ".join(words)]) as index:
+        rows, _ = index.search(" ".join(words), top_k=3)
+        assert rows.tolist() == [5000, 0, 1]
+        assert len(index.search(" ".join(words), top_k=10_000)[0]) == 5001
+
+
+def test_texts_may_hold_any_character(tmp_path):
+    texts = ["broken \ud83d half", "smile \U0001f600 \U00020000", "zero\x00byte", "\udc00"]
+    with build(tmp_path / "zh", "zh", texts) as index:
+        assert index.search("broken \ud800", top_k=4)[0].tolist() == [0]
+        assert index.search("\U00020000", top_k=4)[0].tolist() == [1]
+        assert index.search("byte\x00", top_k=4)[0].tolist() == [2]
+
+
+def test_an_empty_index_is_searched(tmp_path):
+    with build(tmp_path / "en", "en", []) as index:
+        assert len(index) == 0
+        assert index.search("fox", top_k=10)[0].tolist() == []
+
+
+def test_languages_without_an_analyzer_are_cut_by_the_caller(tmp_path):
+    def cut(texts):
+        return [[piece for word in text.split() for piece in ("▁" + word[:3], word[3:])] for text in texts]
+
+    with build(tmp_path / "sw", "sw", ["Habari yako", "habani"], cut=cut) as index:
+        assert index.search("HABARI", top_k=2)[0].tolist() == [0, 1]
+    with pytest.raises(ValueError, match="`cut` should be given"):
+        build(tmp_path / "yo", "yo", ["Báwo ni"])
+
+
+@pytest.fixture
+def restless_threads():
+    """Let threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_threads_search_two_indexes_at_once(tmp_path, restless_threads):
+    texts = [f"fox {row} " + "word " * (row % 7) for row in range(500)]
+    with build(tmp_path / "en", "en", texts) as a, build(tmp_path / "de", "de", texts[::-1]) as b:
+        queries = [f"fox {row} word" for row in range(200)]
+        expected = {index: [index.search(query, 10) for query in queries] for index in (a, b)}
+        wrong = []
+
+        def search(index):
+            for query, (rows, scores) in zip(queries, expected[index], strict=True):
+                found = index.search(query, 10)
+                if found[0].tolist() != rows.tolist() or found[1].tolist() != scores.tolist():
+                    wrong.append(query)
+
+        threads = [threading.Thread(target=search, args=(index,)) for index in (a, b) * 4]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_threads_write_four_indexes_at_once(tmp_path, restless_threads):
+    texts = {lang: [f"{lang} {row}" for row in range(2000)] for lang in ("en", "de", "fr", "es")}
+    threads = [
+        threading.Thread(target=lambda lang=lang: build(tmp_path / lang, lang, texts[lang]).close())
+        for lang in texts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for lang in texts:
+        with LexicalIndex(tmp_path / lang, lang) as index:
+            assert len(index) == 2000
+            assert index.search("1234", top_k=2)[0].tolist() == [1234]
+
+
+def test_a_folder_is_written_over_and_nothing_else_stays(tmp_path):
+    path = tmp_path / "en"
+    build(path, "en", ["old one", "old two"]).close()
+    with build(path, "en", ["new"]) as index:
+        assert len(index) == 1
+    kinds = Counter(file.suffix or file.name.partition("_")[0] for file in path.iterdir())
+    assert kinds == {".cfe": 1, ".cfs": 1, ".si": 1, "segments": 1, ".json": 1}
+
+
+def test_after_an_error_the_index_is_given_up(tmp_path):
+    with pytest.raises(RuntimeError, match="source broke"), LexicalWriter(tmp_path / "en", "en") as writer:
+        writer.add(["one"])
+        raise RuntimeError("source broke")
+    with pytest.raises(InputError, match="holds no BM25 index"):
+        LexicalIndex(tmp_path / "en", "en")
+    with pytest.raises(ValueError, match="is closed"):
+        writer.add(["two"])
+    build(tmp_path / "en", "en", ["again"]).close()
+
+
+def test_an_error_in_the_texts_gives_it_up_too(tmp_path):
+    writer = LexicalWriter(tmp_path / "th", "th")
+    with pytest.raises(TypeError):
+        writer.add(["one", None])
+    writer.close()
+    assert not (tmp_path / "th" / ANALYZER_FILE).exists()
+
+
+def test_a_full_disk_is_an_os_error(tmp_path):
+    code = (
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from mretrieve.index.lucene import LexicalWriter\n"
+        f"writer = LexicalWriter(Path({str(tmp_path / 'en')!r}), 'en')\n"
+        "writer.add([f'word{n}' for n in range(20_000)])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try:\n    writer.close()\nexcept OSError as error:\n    print(error.errno, error.filename)\n"
+        "writer.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{errno.EFBIG} {tmp_path / 'en'}\n"), done.stderr
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_that_may_not_be_written_is_an_os_error(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(OSError, match="denied"):
+        LexicalWriter(tmp_path / "en", "en")
+
+
+def test_what_is_no_index_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere holds no BM25 index of Lucene: it has no analyzer\.json"):
+        LexicalIndex(tmp_path / "nowhere", "en")
+
+
+def break_segments(path):
+    next(path.glob("segments_*")).write_bytes(b"garbage")
+
+
+def remove_segments(path):
+    next(path.glob("segments_*")).unlink()
+
+
+def cut_off(path):
+    file = next(path.glob("*.cfs"))
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def remove_postings(path):
+    next(path.glob("*.cfs")).unlink()
+
+
+@pytest.mark.parametrize("damage", [break_segments, remove_segments, cut_off, remove_postings])
+def test_a_damaged_index_is_named(damage, tmp_path):
+    build(tmp_path / "en", "en", ["fox"]).close()
+    damage(tmp_path / "en")
+    with pytest.raises(InputError, match=r"en cannot be read \(.*\). Build the index again"):
+        LexicalIndex(tmp_path / "en", "en")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff"])
+def test_a_damaged_note_of_the_analyzer_is_named(content, tmp_path):
+    build(tmp_path / "en", "en", ["fox"]).close()
+    (tmp_path / "en" / ANALYZER_FILE).write_bytes(content)
+    with pytest.raises(InputError, match=r"analyzer\.json cannot be read"):
+        LexicalIndex(tmp_path / "en", "en")
+
+
+def test_another_analyzer_than_that_of_the_index_is_refused(tmp_path):
+    build(tmp_path / "x", "ro", ["vulpe"]).close()
+    with pytest.raises(InputError) as error:
+        LexicalIndex(tmp_path / "x", "th")
+    assert "was written with the analyzer lucene:org.apache.lucene.analysis.ro.RomanianAnalyzer" in str(
+        error.value
+    )
+    assert "queries in th are read with segment:character-runs-1. Build the index again." in str(error.value)
+
+
+@pytest.mark.parametrize("top_k", [0, -1])
+def test_nothing_wanted_is_an_error(top_k, tmp_path):
+    with build(tmp_path / "en", "en", ["fox"]) as index, pytest.raises(InputError, match="at least 1, got"):
+        index.search("fox", top_k)
+
+
+def test_a_closed_index_says_so(tmp_path):
+    index = build(tmp_path / "en", "en", ["fox"])
+    index.close()
+    index.close()
+    with pytest.raises(ValueError, match="is closed"):
+        index.search("fox", top_k=1)
+
+
+def test_an_open_index_outlives_its_folder(tmp_path):
+    index = build(tmp_path / "en", "en", ["fox"])
+    (tmp_path / "en").rename(tmp_path / "old")
+    for file in (tmp_path / "old").iterdir():
+        file.unlink()
+    assert index.search("fox", top_k=1)[0].tolist() == [0]
+    index.close()
