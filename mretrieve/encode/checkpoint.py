@@ -118,18 +118,23 @@ def _names() -> str:
 
 def _download(model: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    name, _, revision = model.partition("@")
     try:
-        return Path(
-            snapshot_download(model, allow_patterns=_HUB_FILES, ignore_patterns=["onnx/*", "openvino/*"])
+        folder = snapshot_download(
+            name,
+            revision=revision or None,
+            allow_patterns=_HUB_FILES,
+            ignore_patterns=_OTHER_FORMATS,
         )
+        return Path(folder)
     except LocalEntryNotFoundError as error:
         raise InputError(
             f"Model '{model}' is neither a folder nor in the cache, and the hub cannot be reached. "
             "Connect to the network, set HF_ENDPOINT to a mirror, or give a folder."
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise InputError(
             f"Model '{model}' could not be fetched from the hub: {str(error).splitlines()[0]} "
             "Check the name, and log in with `hf auth login` if it is a gated model."

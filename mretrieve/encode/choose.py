@@ -17,14 +17,14 @@ BULK_TOKENS = 12_000
 """From this many tokens on, loading torch pays for itself on the CPU."""
 
 
-def choose_backend(n_tokens: int, *, device: str, dtype: str, onnx: bool) -> tuple[Backend, Dtype]:
+def choose_backend(n_tokens: int, *, device: str, dtype: str, ours: bool) -> tuple[Backend, Dtype]:
     """Backend and number type for one call of the encoder.
 
     Args:
         n_tokens: tokens of all texts of the call.
         device: `cpu` or `cuda`.
         dtype: what the user asked for: `auto`, `fp32`, `bf16` or `int8`.
-        onnx: whether the model's architecture has an ONNX graph.
+        ours: whether our own code runs the architecture; sentence-transformers runs all others.
 
     Raises:
         InputError: the number type is unknown or not available there.
@@ -32,13 +32,14 @@ def choose_backend(n_tokens: int, *, device: str, dtype: str, onnx: bool) -> tup
     if dtype not in ("auto", *get_args(Dtype)):
         raise InputError(f"Unknown number type '{dtype}'. Choose from: auto, {', '.join(get_args(Dtype))}.")
     if dtype == "int8":
-        if device != "cpu" or not onnx:
+        if device != "cpu" or not ours:
             raise InputError("int8 works on the CPU with BERT-like models. Choose bf16 or fp32.")
         return "onnx", "int8"
-    if device == "cpu" and onnx and dtype != "bf16" and n_tokens < BULK_TOKENS:
+    if device == "cpu" and ours and dtype != "bf16" and n_tokens < BULK_TOKENS:
         return "onnx", "fp32"
     if dtype == "auto":
-        dtype = "bf16" if device != "cpu" or cpu_has_bf16() else "fp32"
+        # Of models that we do not run ourselves nobody knows what bfloat16 does to their pooling.
+        dtype = "bf16" if ours and (device != "cpu" or cpu_has_bf16()) else "fp32"
     return "torch", "bf16" if dtype == "bf16" else "fp32"
 
 

@@ -54,9 +54,9 @@ class Encoder:
         self.document_prefix = self.checkpoint.document_prefix if document_prefix is None else document_prefix
         self.device = find_device(device)
         self.dtype = dtype
-        self._flat = self.checkpoint.pooling != "custom" and is_bert(self.checkpoint.config)
+        self._ours = self.checkpoint.pooling != "custom" and is_bert(self.checkpoint.config)
         self._backends: dict[tuple[Backend, Dtype], Embed] = {}
-        choose_backend(0, device=self.device, dtype=dtype, onnx=self._flat)
+        choose_backend(0, device=self.device, dtype=dtype, ours=self._ours)
 
     @property
     def name(self) -> str:
@@ -71,13 +71,13 @@ class Encoder:
     @cached_property
     def dim(self) -> int:
         """Length of an embedding."""
-        if self._flat:
+        if self._ours:
             return int(self.checkpoint.config["hidden_size"])
         return int(self.encode_queries(["length"]).shape[1])
 
     def bulk_dtype(self) -> Dtype:
         """The number type that a large collection is encoded in."""
-        return choose_backend(1 << 60, device=self.device, dtype=self.dtype, onnx=self._flat)[1]
+        return choose_backend(1 << 60, device=self.device, dtype=self.dtype, ours=self._ours)[1]
 
     def encode_queries(
         self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None
@@ -114,7 +114,7 @@ class Encoder:
             return np.empty((0, self.dim), np.float32)
         ids = self._tokenize([prefix + text for text in texts], max_length=self.checkpoint.max_length)
         backend, dtype = choose_backend(
-            sum(map(len, ids)), device=self.device, dtype=self.dtype, onnx=self._flat
+            sum(map(len, ids)), device=self.device, dtype=self.dtype, ours=self._ours
         )
         embed = self._backend(backend, dtype)
         budget = BATCH_TOKENS["cuda" if self.device == "cuda" else backend]
@@ -161,7 +161,7 @@ class Encoder:
             import torch
 
             torch_dtype = torch.bfloat16 if dtype == "bf16" else torch.float32
-            if not self._flat:
+            if not self._ours:
                 from mretrieve.encode.library import LibraryModel
 
                 return LibraryModel(folder, device=self.device, dtype=torch_dtype).embed

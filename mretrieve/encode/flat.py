@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 Linear = Callable[[Tensor], Tensor]
 
+BATCH_ROWS = 2048
+"""Rows that oneDNN lays the packed weights out for; other numbers of rows work as well."""
+
 
 @dataclass(frozen=True)
 class _Norm:
@@ -143,19 +146,24 @@ def linear(weight: Tensor, bias: Tensor, *, gelu: bool) -> Linear:
     if weight.device.type != "cpu":
         return plain
     try:
-        ops = torch.ops.mkldnn
-        packed = ops._reorder_linear_weight(weight.contiguous(), 2048)
-        post, algorithm = ("gelu", "none") if gelu else ("none", "")
-
-        def fast(x: Tensor) -> Tensor:
-            y: Tensor = ops._linear_pointwise(x, packed, bias, post, [], algorithm)
-            return y
-
+        fast = _pack(weight, bias, gelu=gelu)
         probe = torch.linspace(-1, 1, 3 * weight.shape[1]).view(3, -1).to(weight.dtype)
         torch.testing.assert_close(fast(probe).float(), plain(probe).float(), rtol=0.03, atol=0.03)
     except (AttributeError, RuntimeError, AssertionError, TypeError) as error:
         logger.warning("torch's packed linear layers are not usable here (%s); encoding is slower.", error)
         return plain
+    return fast
+
+
+def _pack(weight: Tensor, bias: Tensor, *, gelu: bool) -> Linear:
+    ops = torch.ops.mkldnn
+    packed = ops._reorder_linear_weight(weight.contiguous(), BATCH_ROWS)
+    post, algorithm = ("gelu", "none") if gelu else ("none", "")
+
+    def fast(x: Tensor) -> Tensor:
+        y: Tensor = ops._linear_pointwise(x, packed, bias, post, [], algorithm)
+        return y
+
     return fast
 
 

@@ -48,7 +48,8 @@ class LibraryTokenizer:
     def pieces(self, texts: Sequence[str]) -> list[list[str]]:
         """The pieces of each text, without special tokens."""
         self._tokenizer.no_truncation()
-        return [e.tokens for e in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        # `encode_batch_fast` leaves the pieces' text out.
+        return [e.tokens for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
 
 class FastStartTokenizer:

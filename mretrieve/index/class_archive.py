@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mretrieve.cache import make_once
 from mretrieve.index.analyzers import LUCENE_LANGUAGES
-from mretrieve.index.jvm import Java, class_archive, find_all, java_options
+from mretrieve.index.jvm import Java, archive_path, find_all, java_options
 
 _IN_CHILD = "from mretrieve.index.class_archive import {0}; {0}()"
 
@@ -30,7 +30,7 @@ def make_class_archive() -> Path:
         OSError: the cache cannot be written.
     """
     java, jar = find_all()
-    path = class_archive(java, jar)
+    path = archive_path(java, jar)
     make_once(path.parent, lambda folder: _fill(folder / path.name, java, jar))
     return path
 
@@ -44,7 +44,7 @@ def make_class_archive_in_background() -> "subprocess.Popen[bytes] | None":
     Raises:
         MissingDependencyError: Lucene, Java or pyjnius is not installed.
     """
-    if class_archive(*find_all()).is_file():
+    if archive_path(*find_all()).is_file():
         return None
     return subprocess.Popen(
         [sys.executable, "-c", _IN_CHILD.format("make_class_archive")],

@@ -1,12 +1,11 @@
 """The documents of an index: an Arrow file, memory-mapped, read by row number.
 
 All record batches but the last hold the same number of rows, so that the batch of a row is a division.
-Only pyarrow's readers are used here: its conversions (`pyarrow.array`, `to_numpy`) import pandas where
-that is installed, which would cost each search half a second.
+Of pyarrow only buffers, readers and writers are used here: its conversions (`pyarrow.array`, `to_numpy`)
+import pandas where that is installed, which would cost each start half a second.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +108,11 @@ class DocumentStore:
             return np.empty(0, dtype=np.int64)
         return np.flatnonzero(self._language_codes() == names.index(lang)).astype(np.int64, copy=False)
 
+    def in_languages(self, rows: NDArray[np.int64], languages: Collection[str]) -> NDArray[np.bool_]:
+        """(k,) bool: whether each row's document is in one of the languages."""
+        wanted = [code for code, name in enumerate(self._language_names()) if name in languages]
+        return np.isin(self._language_codes()[rows], wanted)
+
     def _cells(
         self, rows: Sequence[int] | NDArray[np.int64], names: Sequence[str]
     ) -> Iterator[tuple[str, ...]]:
@@ -160,10 +164,8 @@ def write_shard(path: Path, documents: Sequence[Document]) -> None:
         [document.text for document in documents],
         languages,
     )
-    schema = _schema(pa, pa.string())
-    batch = pa.record_batch(
-        [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)], schema=schema
-    )
+    schema = _schema(pa, pa.large_string())
+    batch = pa.record_batch([_strings(pa, values) for values in columns], schema=schema)
     with files.atomic_file(path) as file, ipc.new_file(file, schema) as writer:
         writer.write_batch(batch)
 
@@ -185,18 +187,20 @@ def merge_shards(shards: Sequence[Path], path: Path) -> None:
         path: file for `DocumentStore`.
     """
     import pyarrow as pa
-    from pyarrow import compute, ipc
+    from pyarrow import ipc
 
-    counts: Counter[str] = Counter()
+    found: set[str] = set()
     for shard in shards:
-        counts.update(_read_shard(shard).column(3).to_pylist())
-    names = pa.array(sorted(counts), pa.string())
-    schema = _schema(pa, pa.dictionary(pa.int16(), pa.string()))
+        found.update(_read_shard(shard).column(3).to_pylist())
+    code_of = {lang: code for code, lang in enumerate(sorted(found))}
+    names = _strings(pa, list(code_of))
+    schema = _schema(pa, pa.dictionary(pa.int16(), pa.large_string()))
     with files.atomic_file(path) as file, ipc.new_file(file, schema) as writer:
         for shard in shards:
             batch = _read_shard(shard)
-            codes = compute.index_in(batch.column(3), value_set=names).cast(pa.int16())
-            lang = pa.DictionaryArray.from_arrays(codes, names)
+            codes = np.array([code_of[lang] for lang in batch.column(3).to_pylist()], dtype=np.int16)
+            indices = pa.Array.from_buffers(pa.int16(), len(codes), [None, pa.py_buffer(codes)])
+            lang = pa.DictionaryArray.from_arrays(indices, names)
             writer.write_batch(pa.record_batch([*batch.columns[:3], lang], schema=schema))
 
 
@@ -207,9 +211,17 @@ def _read_shard(path: Path) -> Any:
     return ipc.open_file(pa.memory_map(str(path))).get_batch(0)
 
 
+def _strings(pa: Any, values: Sequence[str]) -> Any:
+    encoded = [value.encode() for value in values]
+    offsets = np.zeros(len(values) + 1, dtype=np.int64)
+    np.cumsum([len(one) for one in encoded], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.large_string(), len(values), buffers)
+
+
 def _schema(pa: Any, lang: Any) -> Any:
-    # A text may be long: 1,024 of them may pass the 2 GiB that 32-bit offsets reach.
-    kinds = (pa.string(), pa.string(), pa.large_string(), lang)
+    # Large strings, since 1,024 long texts may pass the 2 GiB that 32-bit offsets reach.
+    kinds = (pa.large_string(), pa.large_string(), pa.large_string(), lang)
     return pa.schema(list(zip(_COLUMNS, kinds, strict=True)))
 
 

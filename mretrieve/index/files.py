@@ -143,22 +143,20 @@ def _lock(path: Path, target: Path) -> int:
 
 
 @contextmanager
-def storage_errors(path: Path, *, resumes: bool = True) -> Iterator[None]:
+def storage_errors(path: Path) -> Iterator[None]:
     """Turn a full disk and a folder that cannot be written into one sentence each.
 
     Args:
         path: what was being written, for the message.
-        resumes: whether running the same command again goes on where this one stopped.
 
     Raises:
         InputError: the disk is full, or the folder may not be written.
     """
-    again = "run the same command again: it goes on where it stopped" if resumes else "run it again"
     try:
         yield
     except OSError as error:
         if error.errno in _NO_ROOM:
-            raise InputError(_no_room(path, again)) from error
+            raise InputError(_no_room(path)) from error
         if error.errno in _NOT_ALLOWED and _is_about(path, error.filename):
             raise InputError(
                 f"Cannot write {error.filename}: {error.strerror}. "
@@ -167,7 +165,7 @@ def storage_errors(path: Path, *, resumes: bool = True) -> Iterator[None]:
         raise
     except Exception as error:  # Arrow, FAISS and Lucene tell of a full disk in the text of their own errors
         if not isinstance(error, InputError) and os.strerror(errno.ENOSPC) in str(error):
-            raise InputError(_no_room(path, again)) from error
+            raise InputError(_no_room(path)) from error
         raise
 
 
@@ -179,5 +177,8 @@ def _is_about(path: Path, filename: str | bytes | None) -> bool:
     return failed.startswith((str(mine), str(lock_file(mine)))) or Path(failed) in mine.parents
 
 
-def _no_room(path: Path, again: str) -> str:
-    return f"No space left for {path} (disk full, or a quota or limit was met). Free some space and {again}."
+def _no_room(path: Path) -> str:
+    return (
+        f"No space left for {path} (the disk is full, or a quota or limit was met). Free some space and "
+        "run the same command again: it goes on where it stopped."
+    )

@@ -117,7 +117,7 @@ def java_options(java: Java) -> list[str]:
     return [*options, *shlex.split(os.environ.get("MRETRIEVE_JAVA_OPTIONS", ""))]
 
 
-def class_archive(java: Java, jar: Path) -> Path:
+def archive_path(java: Java, jar: Path) -> Path:
     """Where the classes that Lucene needs are kept ready for this Java and jar (`class_archive.py`)."""
     import hashlib
 
@@ -203,7 +203,7 @@ def _start() -> None:
             )
         return
     options = java_options(java)
-    archive = class_archive(java, jar)
+    archive = archive_path(java, jar)
     if archive.is_file():
         options.insert(0, f"-XX:SharedArchiveFile={archive}")
     jnius_config.set_classpath(str(jar), *(jnius_config.classpath or []))

@@ -58,7 +58,11 @@ def unigram_tokenizer_json(
         "normalizer": {
             "type": "Sequence",
             "normalizers": [
-                {"type": "Precompiled", "precompiled_charsmap": _charsmap(normalizer)},
+                *(
+                    [{"type": "Precompiled", "precompiled_charsmap": _charsmap(normalizer)}]
+                    if normalizer
+                    else []
+                ),
                 {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
             ],
         },

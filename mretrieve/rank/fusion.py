@@ -1,8 +1,7 @@
 """Make one ranking of the dense and the BM25 one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,21 +23,32 @@ class Ranking:
 
 EMPTY = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
 
+UNSEEN = 0.5
+"""See `Fusion.unseen`; chosen, with the defaults of `Fusion`, by `benchmarks/fusion.py`."""
+
+_DEFAULTS = {"rrf": 60.0, "minmax": 0.5, "zscore": 0.5}
+
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
     """How the dense and the BM25 ranking are joined.
 
+    BM25 searches documents in the query's language, so it says nothing of the others: that they are not
+    in its ranking does not speak against them. They get a share of what they would get if BM25 ranked
+    them as the dense leg does. In a collection of one language this changes nothing.
+
     Attributes:
         method: `rrf`, or a weighted sum of scores scaled by `minmax` or `zscore`.
         parameter: the k of `rrf`; the dense leg's weight of the sums, between 0 and 1.
+        unseen: the share, from 0 to 1, for documents that BM25 did not look at.
     """
 
     method: str = "rrf"
     parameter: float = 60.0
+    unseen: float = UNSEEN
 
     @classmethod
-    def parse(cls, text: str) -> "Fusion":
+    def parse(cls, text: str, *, unseen: float = UNSEEN) -> "Fusion":
         """Read `rrf`, `rrf:60`, `minmax:0.5` or `zscore:0.5`.
 
         Raises:
@@ -54,55 +64,43 @@ class Fusion:
         if not (parameter > 0 if method == "rrf" else 0 <= parameter <= 1):
             meaning = "k above 0" if method == "rrf" else "dense leg's weight from 0 to 1"
             raise InputError(f"Fusion '{text}' needs a number after the colon: the {meaning}.")
-        return cls(method, parameter)
+        return cls(method, parameter, unseen)
 
     def __str__(self) -> str:
         return f"{self.method}:{self.parameter:g}"
 
-    def fuse(self, dense: Ranking, bm25: Ranking) -> Ranking:
-        """Join the two; documents that only one of them found stay in."""
+    def fuse(self, dense: Ranking, bm25: Ranking, *, seen: NDArray[np.bool_] | None = None) -> Ranking:
+        """Join the two; documents that only one of them found stay in.
+
+        Args:
+            dense: its ranking.
+            bm25: its ranking.
+            seen: (k,) for each document of `dense`, whether BM25 looked at it; by default at all.
+        """
+        weights = (1.0, 1.0) if self.method == "rrf" else (self.parameter, 1.0 - self.parameter)
+        by_dense = weights[0] * self._scaled(dense)
+        by_bm25 = weights[1] * self._scaled(bm25)
+        parts = [(dense.rows, by_dense), (bm25.rows, by_bm25)]
+        if seen is not None:
+            as_if_seen = weights[1] * self._scaled(dense)[~seen]
+            parts.append((dense.rows[~seen], self.unseen * as_if_seen))
+        return _sum(parts)
+
+    def _scaled(self, ranking: Ranking) -> NDArray[np.float64]:
+        """One leg in numbers that can be added to the other's, best first, never below 0."""
         if self.method == "rrf":
-            return reciprocal_rank_fusion([dense, bm25], k=self.parameter)
-        weights = [self.parameter, 1.0 - self.parameter]
-        return weighted_sum([dense, bm25], weights=weights, scale=_SCALES[self.method])
+            return reciprocal_ranks(len(ranking.rows), k=self.parameter)
+        scale = scale_minmax if self.method == "minmax" else scale_zscore
+        return scale(ranking.scores.astype(np.float64)) if len(ranking.rows) else np.empty(0)
 
 
-def reciprocal_rank_fusion(rankings: Sequence[Ranking], *, k: float = 60.0) -> Ranking:
-    """Score each document by the sum of `1 / (k + rank)` over the rankings that hold it.
+def reciprocal_ranks(n: int, *, k: float = 60.0) -> NDArray[np.float64]:
+    """`1 / (k + rank)` of the ranks 1 to n; k keeps the first ranks from outweighing all others.
 
     Cormack, Clarke & Buettcher, 2009, Reciprocal Rank Fusion.
-
-    Args:
-        rankings: any number of them.
-        k: keeps the first ranks from outweighing all others.
-
-    Returns:
-        All documents; equal scores are in ascending order of rows.
     """
-    return _sum([(ranking.rows, 1.0 / (k + 1.0 + np.arange(len(ranking.rows)))) for ranking in rankings])
-
-
-def weighted_sum(
-    rankings: Sequence[Ranking],
-    *,
-    weights: Sequence[float],
-    scale: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-) -> Ranking:
-    """Score each document by the weighted sum of its scaled scores.
-
-    Scaled scores are at least 0, and a document that a ranking lacks counts 0 there: it is taken to be
-    as good as the last one that the ranking holds.
-
-    Args:
-        rankings: any number of them.
-        weights: one each.
-        scale: scores of one ranking to numbers that can be compared between rankings.
-
-    Returns:
-        All documents; equal scores are in ascending order of rows.
-    """
-    pairs = zip(rankings, weights, strict=True)
-    return _sum([(r.rows, weight * scale(r.scores.astype(np.float64))) for r, weight in pairs if len(r.rows)])
+    ranks = np.arange(1, n + 1, dtype=np.float64)
+    return np.asarray(1.0 / (k + ranks), np.float64)
 
 
 def scale_minmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,13 +115,8 @@ def scale_zscore(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return (scores - scores.min()) / deviation if deviation > 0 else np.ones_like(scores)
 
 
-_DEFAULTS = {"rrf": 60.0, "minmax": 0.5, "zscore": 0.5}
-_SCALES = {"minmax": scale_minmax, "zscore": scale_zscore}
-
-
-def _sum(parts: Sequence[tuple[NDArray[np.int64], NDArray[Any]]]) -> Ranking:
-    if not parts:
-        return EMPTY
+def _sum(parts: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]]) -> Ranking:
+    """Add up by document; equal sums are in ascending order of rows."""
     rows, place = np.unique(np.concatenate([rows for rows, _ in parts]), return_inverse=True)
     total = np.zeros(len(rows))
     np.add.at(total, place, np.concatenate([scores for _, scores in parts]))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mretrieve.encode.encoder import Encoder
 from mretrieve.encode.pieces import cut_into_pieces
@@ -29,11 +30,23 @@ DEPTH = 100
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The ranking of one query and, by row, the rank and score of the legs it was made of."""
+    """The ranking of one query and of the legs it was made of.
+
+    `seen` (k,) says of each document of `dense` whether BM25 looked at its language.
+    """
 
     ranking: Ranking
-    dense: Ranking | None
-    bm25: Ranking | None
+    dense: Ranking | None = None
+    bm25: Ranking | None = None
+    seen: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bm25Ranking:
+    """What BM25 found, and the languages that it looked at."""
+
+    ranking: Ranking
+    languages: Sequence[str]
 
 
 class Retriever:
@@ -113,23 +126,22 @@ class Retriever:
             mode: as in `search`.
         """
         mode = self._check(queries, top_k, mode)
-        depth = top_k if mode != "hybrid" else max(top_k, DEPTH)
-        bm25: list[Ranking] | None = None
-        dense: list[Ranking] | None = None
+        if mode == "bm25":
+            found = self._rank_bm25(queries, top_k)
+            return [Ranked(one.ranking, bm25=one.ranking) for one in found]
+        texts = [query.text for query in queries]
+        if mode == "dense":
+            return [Ranked(one, dense=one) for one in self._rank_dense(texts, top_k)]
+        depth = max(top_k, DEPTH)
         # Lucene and ONNX Runtime both leave Python's lock, so the legs run side by side.
-        waiting = self._pool.submit(self._rank_bm25, queries, depth) if mode != "dense" else None
-        if mode != "bm25":
-            dense = self._rank_dense([query.text for query in queries], depth)
-        if waiting is not None:
-            bm25 = waiting.result()
-        ranked = []
-        for number in range(len(queries)):
-            legs = [leg[number] if leg is not None else None for leg in (dense, bm25)]
-            one, other = legs
-            best = self.fusion.fuse(one, other) if one is not None and other is not None else one or other
-            assert best is not None
-            ranked.append(Ranked(best.top(top_k), one, other))
-        return ranked
+        waiting = self._pool.submit(self._rank_bm25, queries, depth)
+        dense = self._rank_dense(texts, depth)
+        return [self._fuse(*legs, top_k) for legs in zip(dense, waiting.result(), strict=True)]
+
+    def _fuse(self, dense: Ranking, bm25: "_Bm25Ranking", top_k: int) -> Ranked:
+        seen = self.index.documents.in_languages(dense.rows, bm25.languages)
+        best = self.fusion.fuse(dense, bm25.ranking, seen=seen)
+        return Ranked(best.top(top_k), dense, bm25.ranking, seen)
 
     def doc_ids(self, ranking: Ranking) -> list[str]:
         """The ids of a ranking's documents."""
@@ -187,26 +199,24 @@ class Retriever:
         ranking = self.index.manifest.ranking
         return LexicalIndex(path, lang, cut=cut_into_pieces, k1=ranking.k1, b=ranking.b)
 
-    def _rank_bm25(self, queries: Sequence[Query], depth: int) -> list[Ranking]:
+    def _rank_bm25(self, queries: Sequence[Query], depth: int) -> list["_Bm25Ranking"]:
         unknown = [query.text for query in queries if not query.lang]
         detected = iter(detect_languages(unknown, among=self.languages) if unknown else [])
         languages = [normalize_language(query.lang) if query.lang else next(detected) for query in queries]
         return [self._bm25(query.text, lang, depth) for query, lang in zip(queries, languages, strict=True)]
 
-    def _bm25(self, text: str, lang: str, depth: int) -> Ranking:
+    def _bm25(self, text: str, lang: str, depth: int) -> "_Bm25Ranking":
         """The query's own language first; the others only where that finds nothing."""
         known = self.index.lexical_languages
         if lang in known:
             found = self._bm25_in(lang, text, depth)
             if len(found.rows):
-                return found
+                return _Bm25Ranking(found, [lang])
         others = [self._bm25_in(other, text, depth) for other in known if other != lang]
-        if not others:
-            return EMPTY
-        rows = np.concatenate([ranking.rows for ranking in others])
-        scores = np.concatenate([ranking.scores for ranking in others])
+        rows = np.concatenate([EMPTY.rows, *(ranking.rows for ranking in others)])
+        scores = np.concatenate([EMPTY.scores, *(ranking.scores for ranking in others)])
         order = np.lexsort((rows, -scores))[:depth]
-        return Ranking(rows[order], scores[order])
+        return _Bm25Ranking(Ranking(rows[order], scores[order]), known)
 
     def _bm25_in(self, lang: str, text: str, depth: int) -> Ranking:
         rows, scores = self.index.lexical(lang).search(text, depth)

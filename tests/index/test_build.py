@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import logging
 import os
@@ -8,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mretrieve.errors import InputError
+from mretrieve.errors import InputError, MissingDependencyError
 from mretrieve.index.build import build
 from mretrieve.index.files import files_below, locked
 from mretrieve.index.manifest import EncoderIdentity, read_manifest
 from mretrieve.index.open import open_index, verify
 from mretrieve.index.plan import PLAN
+from mretrieve.index.stages import LexicalOptions
 from mretrieve.types import Document
 
 PROGRAM = Path(__file__).with_name("build_program.py")
@@ -340,6 +342,64 @@ def test_a_disk_that_is_really_full(small_disk, program, dim):
     # A shard that could not be written whole is encoded again, no other.
     assert len(encode.calls) - len(set(encode.calls)) <= 1
     assert verify(place / "idx").documents == 5000
+
+
+@pytest.fixture
+def lucene():
+    """BM25 by Lucene, in place of the made-up one."""
+    from mretrieve.index.jvm import find_all
+    from mretrieve.index.lucene import LexicalIndex, LexicalWriter
+
+    try:
+        find_all()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+
+    def cut(texts):
+        return [text.split() for text in texts]
+
+    def open_lexical(folder, lang):
+        return LexicalIndex(folder, lang, cut=cut)
+
+    return LexicalOptions(lambda folder, lang: LexicalWriter(folder, lang, cut=cut), str), open_lexical
+
+
+def test_lucene_finds_rows_of_its_language(tmp_path, program, lucene):
+    write, open_lexical = lucene
+    plan = dataclasses.replace(program.make_plan(), encoder=None)
+    manifest = build(program.make_documents(40), tmp_path / "idx", plan=plan, lexical=write)
+    assert files_below(tmp_path / "idx") == sorted([*manifest.files, "manifest.json"])
+    index = open_index(tmp_path / "idx", open_lexical=open_lexical)
+    for lang, query, doc_id in [
+        ("en", "rivers 8", "id-é-8"),
+        ("ar", "النهر 5", "id-é-5"),
+        ("th", "ภูเขา 2", "id-é-2"),
+    ]:
+        rows, scores = index.lexical(lang).search(query, 10)
+        assert index.documents.doc_ids(index.rows_of(lang)[rows])[0] == doc_id
+        assert (scores[:-1] >= scores[1:]).all()
+    verify(tmp_path / "idx")
+
+
+def test_a_disk_that_is_full_when_lucene_writes(small_disk, program, lucene):
+    place, give_room = small_disk
+    write, open_lexical = lucene
+
+    def fill(stage, done, total):
+        if (stage, done) == ("documents", total):
+            with contextlib.suppress(OSError), open(place / "filler", "wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+
+    plan = dataclasses.replace(program.make_plan(), encoder=None)
+    options = {"plan": plan, "lexical": write}
+    with pytest.raises(InputError, match=r"No space left for .*idx.*Free some space"):
+        build(program.make_documents(40), place / "idx", on_progress=fill, **options)
+    (place / "filler").unlink()
+    give_room()
+    build(program.make_documents(40), place / "idx", **options)
+    index = open_index(place / "idx", open_lexical=open_lexical)
+    assert len(index.lexical("en").search("river", 20)[0]) == 10
 
 
 @pytest.mark.slow

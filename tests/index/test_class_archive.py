@@ -5,8 +5,7 @@ import sys
 import pytest
 
 from mretrieve.index import class_archive as archive
-from mretrieve.index.jvm import class_archive as archive_path
-from mretrieve.index.jvm import find_all
+from mretrieve.index.jvm import archive_path, find_all
 
 
 @pytest.fixture

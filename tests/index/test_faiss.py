@@ -19,6 +19,15 @@ from mretrieve.index.faiss import (
 DIM = 32
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads that wait for each other on a busy machine make training on few vectors slow."""
+    n_threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(n_threads)
+
+
 def unit_vectors(n, dim=DIM, seed=0):
     vectors = np.random.default_rng(seed).standard_normal((n, dim), dtype=np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -42,7 +42,9 @@ def test_a_manifest_reads_back_equal():
 
 
 def test_a_manifest_without_dense_part_and_bm25_reads_back_equal():
-    lean = Manifest(1, {"und": LanguageEntry(1)}, None, None, RankingEntry(), {}, BuiltBy("0", "3", None, ""), "")
+    lean = Manifest(
+        1, {"und": LanguageEntry(1)}, None, None, RankingEntry(), {}, BuiltBy("0", "3", None, ""), ""
+    )
     assert Manifest.parse(lean.to_json(), PATH) == lean
 
 
