@@ -1,24 +1,28 @@
 """Build an index from a collection: read, detect languages, encode, and hand over to `index`."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 from mretrieve.datasets.source import Source, open_source
 from mretrieve.encode.encoder import Encoder
 from mretrieve.encode.pieces import cut_into_pieces
-from mretrieve.errors import InputError
+from mretrieve.errors import InputError, MissingDependencyError
 from mretrieve.index.analyzers import analyzer_of
 from mretrieve.index.build import build
 from mretrieve.index.manifest import EncoderIdentity, Manifest, RankingEntry
 from mretrieve.index.plan import BuildPlan
 from mretrieve.index.stages import LexicalOptions, OnProgress, TextWriter
+from mretrieve.index.swap import check_target, plain_name
 from mretrieve.languages import detect_languages, normalize_language
 from mretrieve.rank.fusion import Fusion
-from mretrieve.recipe import Recipe
+from mretrieve.recipe import Choices, Recipe
 from mretrieve.types import Document
+
+logger = logging.getLogger(__name__)
 
 _DETECT_AT_ONCE = 512
 
@@ -36,53 +40,50 @@ def build_index(
     path: str | Path,
     *,
     recipe: Recipe | None = None,
-    model: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
     on_error: Literal["stop", "skip"] = "stop",
     on_progress: OnProgress | None = None,
+    **choices: Unpack[Choices],
 ) -> IndexReport:
     """Build an index of a collection.
 
-    A build that was interrupted goes on where it stopped when it is called again in the same way.
+    A build that was interrupted goes on where it stopped when it is called again in the same way. Without
+    Lucene or Java, an index that BM25 was not asked for by name gets none, with a warning.
 
     Args:
         source: a file or folder of documents, or `sample`.
         path: the folder to make.
         recipe: all choices; by default the embedded model, the FAISS index that fits the size, and BM25.
-        model: the encoder, in place of the recipe's.
         device: `auto`, `cpu` or `cuda`.
         overwrite: replace an index that stands at `path`.
         on_error: `skip` passes over documents that cannot be used and counts them.
         on_progress: called with a stage's name, how much of it is done, and of how much.
+        choices: `model`, `dtype`, `faiss`, `lang`, `dense` or `lexical`, in place of the recipe's.
 
     Raises:
-        InputError: the source, the recipe or the target cannot be used.
+        InputError: the source, a choice or the target cannot be used.
         MissingDependencyError: FAISS or Lucene is needed and not installed.
     """
-    recipe = recipe or Recipe()
-    if model is not None and recipe.encoder is not None:
-        recipe = recipe.model_copy(
-            update={"encoder": recipe.encoder.model_copy(update={"model": model, "revision": None})}
-        )
-    if recipe.encoder is None and recipe.bm25 is None:
-        raise InputError("An index needs at least one part: dense or lexical.")
+    recipe = (recipe or Recipe()).with_choices(**choices)
     documents = open_source(source, on_error=on_error)
+    target = _check_target(Path(path), overwrite=overwrite)
     lang = "" if recipe.lang == "auto" else normalize_language(recipe.lang)
+    lexical = _lexical(recipe)
     encoder = _encoder(recipe, device)
     plan = BuildPlan(
         source=f"{documents.fingerprint()} {on_error} {lang}",
         encoder=_identity(encoder) if encoder else None,
         faiss=recipe.faiss.factory,
-        lexical=recipe.bm25 is not None,
+        lexical=lexical is not None,
         ranking=_ranking(recipe),
     )
     manifest = build(
         with_languages(documents.documents(), lang=lang),
-        Path(path),
+        target,
         plan=plan,
         encode=encoder.encode_documents if encoder else None,
-        lexical=_lucene() if recipe.bm25 is not None else None,
+        lexical=lexical,
         overwrite=overwrite,
         on_progress=on_progress,
     )
@@ -97,6 +98,18 @@ def with_languages(documents: Iterable[Document], *, lang: str = "") -> Iterator
         found = iter([lang] * len(unknown) if lang else detect_languages(unknown))
         for document in chunk:
             yield document if document.lang else replace(document, lang=next(found))
+
+
+def _check_target(path: Path, *, overwrite: bool) -> Path:
+    """Find out early, before a model is fetched, whether an index may be put at `path`."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # neither Arrow nor Java opens such files
+        raise InputError(
+            f"The name {str(path)!r} is not UTF-8: choose another name for the index."
+        ) from error
+    check_target(plain_name(path), overwrite=overwrite)
+    return path
 
 
 def _encoder(recipe: Recipe, device: str) -> Encoder | None:
@@ -114,13 +127,19 @@ def _encoder(recipe: Recipe, device: str) -> Encoder | None:
 
 def _identity(encoder: Encoder) -> EncoderIdentity:
     return EncoderIdentity(
-        model=encoder.name,
+        model=_lasting_name(encoder),
         fingerprint=encoder.fingerprint,
         dim=encoder.dim,
         query_prefix=encoder.query_prefix,
         document_prefix=encoder.document_prefix,
         dtype=encoder.bulk_dtype(),
     )
+
+
+def _lasting_name(encoder: Encoder) -> str:
+    """The model's name; of a folder its whole path, so that the index finds it from everywhere."""
+    folder = encoder.checkpoint.folder
+    return str(folder.resolve()) if Path(encoder.name).expanduser() == folder else encoder.name
 
 
 def _ranking(recipe: Recipe) -> RankingEntry:
@@ -131,10 +150,19 @@ def _ranking(recipe: Recipe) -> RankingEntry:
     return RankingEntry(fusion=str(fusion), k1=bm25.k1, b=bm25.b)
 
 
-def _lucene() -> LexicalOptions:
+def _lexical(recipe: Recipe) -> LexicalOptions | None:
+    """How BM25 indexes are written, if there are to be any."""
+    if recipe.bm25 is None:
+        return None
     from mretrieve.index.jvm import find_all
 
-    find_all()  # says what is missing before anything is encoded
+    try:
+        find_all()  # says what is missing before anything is encoded
+    except MissingDependencyError as error:
+        if recipe.asks_for_bm25:
+            raise
+        logger.warning("Building without BM25. %s", error)
+        return None
 
     def open_writer(folder: Path, lang: str) -> TextWriter:
         from mretrieve.index.lucene import LexicalWriter

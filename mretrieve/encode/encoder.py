@@ -1,5 +1,6 @@
 """Encoder: one interface to every embedding model."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -158,6 +159,7 @@ class Encoder:
 
             model = OnnxBert(folder, int8=dtype == "int8")
         else:
+            _yield_busy_cores()
             import torch
 
             torch_dtype = torch.bfloat16 if dtype == "bf16" else torch.float32
@@ -170,6 +172,16 @@ class Encoder:
             model = FlatBert(folder, device=self.device, dtype=torch_dtype)
         pooling = self.checkpoint.pooling
         return lambda batch: pool(model.hidden_states(batch), [len(ids) for ids in batch], mode=pooling)
+
+
+def _yield_busy_cores() -> None:
+    """Have torch's threads sleep soon when they wait for each other, instead of spinning for long.
+
+    With one of two cores taken by another program, encoding is 1.5 times as fast for it; on an idle
+    machine nothing changes. The library reads the setting once, when torch is imported.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 def batches_by_length(ids: Sequence[NDArray[np.int32]], *, budget: int) -> Iterator[list[int]]:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mretrieve.cache import cache_folder, make_once
-from mretrieve.models.bert import BertWeights, read_bert
+from mretrieve.models.bert import BertConfig, read_bert
 
-GRAPH_VERSION = 1  # raise when `onnx_graph` changes, so that cached graphs are made anew
+GRAPH_VERSION = 2  # raise when `onnx_graph` changes, so that cached graphs are made anew
 
 
 class OnnxBert:
@@ -22,13 +22,11 @@ class OnnxBert:
 
         weights = read_bert(folder)
         tensors: dict[str, NDArray[Any]] = dict(weights.tensors)
-        self._first_position = weights.config.first_position
-        table = tensors["embeddings.position_embeddings.weight"]
+        self._words = tensors.pop("embeddings.word_embeddings.weight")
+        places = tensors.pop("embeddings.position_embeddings.weight")[weights.config.first_position :]
         # Every token has type 0, so its row is added to the positions once, here.
-        tensors["embeddings.position_embeddings.weight"] = (
-            table + tensors.pop("embeddings.token_type_embeddings.weight")[0]
-        )
-        graph = _cached_graph(weights, int8=int8)
+        self._places = places + tensors.pop("embeddings.token_type_embeddings.weight")[0]
+        graph = _cached_graph(weights.config, int8=int8)
         if int8:
             _quantize(tensors)
         options = ort.SessionOptions()
@@ -52,25 +50,22 @@ class OnnxBert:
         lengths = np.array([len(ids) for ids in batch])
         width = int(lengths.max())
         mask = np.arange(width)[None, :] < lengths[:, None]  # (n, width)
-        ids = np.ones(mask.shape, np.int64)
-        ids[mask] = np.concatenate(batch)
-        positions = np.broadcast_to(np.arange(width, dtype=np.int64) + self._first_position, mask.shape)
-        feed = {"input_ids": ids, "position_ids": positions, "mask": mask.astype(np.int32)}
+        embedded = np.zeros((*mask.shape, self._words.shape[1]), np.float32)
+        embedded[mask] = self._words[np.concatenate(batch)]
+        embedded += self._places[:width]
+        feed = {"embedded": embedded, "mask": mask.astype(np.int32)}
         hidden: NDArray[np.float32] = self._session.run(["hidden"], feed)[0]
         return hidden if mask.all() else hidden[mask.reshape(-1)]
 
 
-def _cached_graph(weights: BertWeights, *, int8: bool) -> bytes:
-    words = len(weights.tensors["embeddings.word_embeddings.weight"])
-    positions = len(weights.tensors["embeddings.position_embeddings.weight"])
-    key = repr((GRAPH_VERSION, weights.config, words, positions, int8))
+def _cached_graph(config: BertConfig, *, int8: bool) -> bytes:
+    key = repr((GRAPH_VERSION, config, int8))
     name = "bert-" + hashlib.sha256(key.encode()).hexdigest()[:16]
 
     def fill(folder: Path) -> None:
         from mretrieve.encode.onnx_graph import bert_graph
 
-        graph = bert_graph(weights.config, words=words, positions=positions, int8=int8)
-        (folder / "model.onnx").write_bytes(graph)
+        (folder / "model.onnx").write_bytes(bert_graph(config, int8=int8))
 
     return (make_once(cache_folder() / "graphs" / name, fill) / "model.onnx").read_bytes()
 

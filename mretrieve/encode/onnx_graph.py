@@ -51,28 +51,22 @@ class _Graph:
         )
 
 
-def bert_graph(config: BertConfig, *, words: int, positions: int, int8: bool) -> bytes:
-    """The serialised graph: `input_ids`, `position_ids` (B, S) int64, `mask` (B, S) int32.
+def bert_graph(config: BertConfig, *, int8: bool) -> bytes:
+    """The serialised graph: `embedded` (B, S, hidden) float32, `mask` (B, S) int32.
 
-    Its output `hidden` is (B * S, hidden) float32. Initializers carry the names of the checkpoint; token
-    type 0 is expected to be added to the position table.
+    `embedded` is the sum of word, position and type embeddings, looked up outside: ONNX Runtime would copy
+    the large word table when a session starts. The output `hidden` is (B * S, hidden) float32.
+    Initializers carry the names of the checkpoint.
 
     Args:
         config: the encoder's sizes.
-        words: rows of the word embedding.
-        positions: rows of the position table.
         int8: weights in int8 with one scale per output, activations quantised per tensor.
     """
     graph, hidden = _Graph(int8=int8), config.hidden
-    for name in ("input_ids", "position_ids"):
-        graph.node("Reshape", [name, "flat"], f"{name}.flat")
-    word = graph.weight("embeddings.word_embeddings.weight", words, hidden)
-    place = graph.weight("embeddings.position_embeddings.weight", positions, hidden)
-    graph.node("Gather", [word, "input_ids.flat"], "words")
-    graph.node("Gather", [place, "position_ids.flat"], "places")
-    x = graph.norm_after_add("words", "places", "embeddings.LayerNorm", hidden, config.eps)
-    graph.node("Shape", ["input_ids"], "batch_shape")
-    graph.node("Concat", ["batch_shape", "width"], "cube", axis=0)
+    graph.node("Shape", ["embedded"], "cube")
+    graph.node("Reshape", ["embedded", "rows"], "embedded.rows")
+    norm = [graph.weight(f"embeddings.LayerNorm.{part}", hidden) for part in ("weight", "bias")]
+    x = graph.node("LayerNormalization", ["embedded.rows", *norm], "embeddings.out", epsilon=config.eps)
     for layer in range(config.layers):
         x = _layer(graph, x, f"encoder.layer.{layer}.", config)
     graph.node("Identity", [x], "hidden")
@@ -102,20 +96,15 @@ def _layer(graph: _Graph, x: str, prefix: str, config: BertConfig) -> str:
 
 
 def _serialise(graph: _Graph, hidden: int) -> bytes:
-    shapes = {"flat": [-1], "rows": [-1, hidden], "width": [hidden]}
-    initializers = [
-        helper.make_tensor(name, TensorProto.INT64, [len(values)], values) for name, values in shapes.items()
-    ]
+    initializers = [helper.make_tensor("rows", TensorProto.INT64, [2], [-1, hidden])]
     for name, (dtype, shape) in graph.weights.items():
         tensor = TensorProto(name=name, data_type=dtype, dims=shape)
         tensor.data_location = TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value="given-at-load")
         initializers.append(tensor)
-    batch = ["batch", "length"]
     inputs = [
-        helper.make_tensor_value_info("input_ids", TensorProto.INT64, batch),
-        helper.make_tensor_value_info("position_ids", TensorProto.INT64, batch),
-        helper.make_tensor_value_info("mask", TensorProto.INT32, batch),
+        helper.make_tensor_value_info("embedded", TensorProto.FLOAT, ["batch", "length", hidden]),
+        helper.make_tensor_value_info("mask", TensorProto.INT32, ["batch", "length"]),
     ]
     outputs = [helper.make_tensor_value_info("hidden", TensorProto.FLOAT, ["tokens", hidden])]
     body = helper.make_graph(graph.nodes, "bert", inputs, outputs, initializer=initializers)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import get_args
 
 import numpy as np
@@ -76,18 +77,26 @@ class Retriever:
         manifest = self.index.manifest
         self.languages = frozenset(manifest.languages) - {"und"}
         self.fusion = Fusion.parse(fusion or manifest.ranking.fusion)
-        self._encoder: Encoder | None = None
+        self._encoder: Encoder | InputError | None = None
         if manifest.encoder is not None:
-            self._encoder = Encoder(
-                model or manifest.encoder.model,
-                device=device,
-                dtype=dtype,
-                query_prefix=manifest.encoder.query_prefix,
-                document_prefix=manifest.encoder.document_prefix,
-            )
+            try:
+                self._encoder = Encoder(
+                    model or manifest.encoder.model,
+                    device=device,
+                    dtype=dtype,
+                    query_prefix=manifest.encoder.query_prefix,
+                    document_prefix=manifest.encoder.document_prefix,
+                )
+            except InputError as error:
+                if model is not None:
+                    raise
+                self._encoder = self._without_encoder(error)
+                if not self.index.lexical_languages:
+                    raise self._encoder from error
         elif model is not None:
             check_encoder(manifest, model, "", path=index)
-        self._encoder_is_checked = False
+        self._encoder_is_loaded = False
+        self._loading = Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="mretrieve-bm25")
 
     def search(
@@ -113,6 +122,8 @@ class Retriever:
         self, queries: Sequence[str], *, top_k: int = 10, mode: Mode | None = None, lang: str | None = None
     ) -> Iterator[list[Hit]]:
         """Find the best documents for each query, as `search`; the hits of one query at a time."""
+        if isinstance(queries, str):
+            raise InputError("Give a list of queries; a single string would be read letter by letter.")
         numbered = [Query(str(number), text, lang or "") for number, text in enumerate(queries, start=1)]
         ranked = self.rank(numbered, top_k=top_k, mode=mode)
         return (self._hits(one) for one in ranked)
@@ -126,6 +137,7 @@ class Retriever:
             mode: as in `search`.
         """
         mode = self._check(queries, top_k, mode)
+        top_k = min(top_k, self.index.manifest.documents)
         if mode == "bm25":
             found = self._rank_bm25(queries, top_k)
             return [Ranked(one.ranking, bm25=one.ranking) for one in found]
@@ -149,12 +161,9 @@ class Retriever:
 
     def _check(self, queries: Sequence[Query], top_k: int, mode: Mode | None) -> Mode:
         if top_k < 1:
-            raise InputError(f"top_k is {top_k}, but at least 1 document must be asked for.")
+            raise InputError(f"top_k is {top_k}, but it should be at least 1: ask for one document or more.")
         for query in queries:
-            if not query.text.strip():
-                raise InputError("The query is empty: give some text to search for.")
-            if query.lang:
-                normalize_language(query.lang)
+            _check_query(query)
         dense, bm25 = self._encoder is not None, bool(self.index.lexical_languages)
         if mode is None:
             mode = self._default_mode
@@ -183,17 +192,34 @@ class Retriever:
         return "hybrid"
 
     def _rank_dense(self, texts: Sequence[str], depth: int) -> list[Ranking]:
-        assert self._encoder is not None
-        if not self._encoder_is_checked:
-            name, print_ = self._encoder.name, self._encoder.fingerprint
-            check_encoder(self.index.manifest, name, print_, path=self.index.path)
-            self._encoder_is_checked = True
-        queries = self._encoder.encode_queries(texts)
+        queries = self._encode(texts)
         dense = self.index.dense
         assert dense is not None
         scores, rows = dense.search(queries, depth)
         found = [one >= 0 for one in rows]
         return [Ranking(r[ok], s[ok]) for r, s, ok in zip(rows, scores, found, strict=True)]
+
+    def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        encoder, manifest = self._encoder, self.index.manifest
+        assert encoder is not None and manifest.encoder is not None
+        if isinstance(encoder, InputError):
+            raise InputError(str(encoder))
+        if self._encoder_is_loaded:
+            return encoder.encode_queries(texts)
+        with self._loading:  # lest each of several threads loads the model
+            check_encoder(manifest, encoder.name, encoder.fingerprint, path=self.index.path)
+            queries = encoder.encode_queries(texts)
+            self._encoder_is_loaded = True
+            return queries
+
+    def _without_encoder(self, error: InputError) -> InputError:
+        """Say why the index's own model cannot be used, as long as nobody needs it."""
+        assert self.index.manifest.encoder is not None
+        other = ", or search with --mode bm25, which needs none" if self.index.lexical_languages else ""
+        return InputError(
+            f"{self.index.path} was built with {self.index.manifest.encoder.model}, which cannot be used "
+            f"now: {error} Name the model's new place by --model{other}."
+        )
 
     def _open_lexical(self, path: Path, lang: str) -> LexicalSearcher:
         ranking = self.index.manifest.ranking
@@ -244,6 +270,19 @@ class Retriever:
                 )
             )
         return hits
+
+
+def _check_query(query: Query) -> None:
+    if not query.text.strip():
+        raise InputError("The query is empty: give some text to search for.")
+    try:
+        query.text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"The query {query.text!r} is not valid Unicode: it holds half of a character. Give it as UTF-8."
+        ) from error
+    if query.lang:
+        normalize_language(query.lang)
 
 
 def _places(ranking: Ranking | None) -> dict[int, tuple[int, float]]:

@@ -77,7 +77,9 @@ def test_pooling():
 
 
 def test_token_counts_are_not_cut(checkpoint):
-    assert Encoder(str(checkpoint())).count_tokens(["a " * 100]) == [203]  # ▁ and a, a hundred times, and a last ▁
+    assert Encoder(str(checkpoint())).count_tokens(["a " * 100]) == [
+        203
+    ]  # ▁ and a, a hundred times, and a last ▁
 
 
 @pytest.mark.slow
