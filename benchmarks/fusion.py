@@ -17,12 +17,15 @@ import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from common import RESULTS, arguments, index_once, ndcg, need, print_table, read_topics, write_json
 
 from mretrieve.cache import cache_folder, make_once
 from mretrieve.datasets.source import open_source
-from mretrieve.rank.fusion import Fusion
+from mretrieve.encode.encoder import Encoder
+from mretrieve.rank.fusion import Fusion, Ranking
 from mretrieve.rank.retriever import Ranked, Retriever
+from mretrieve.recipe import Recipe
 from mretrieve.types import Query, Run
 
 QUESTIONS, PASSAGES, SEED = 150, 600, 13
@@ -47,13 +50,15 @@ def main() -> None:
         queries, qrels = read_topics(folder, "sample")
         pooled_runs[name] = (queries, qrels, pooled, pooled.rank(queries))
         if name not in CROSS:
-            retriever = Retriever(index_once(folder))
-            alone_runs[name] = (queries, qrels, retriever, retriever.rank(queries))
+            retriever = Retriever(index_once(folder, Recipe(encoder=None), name="bm25-"))
+            ranked = _rank_alone(retriever, pooled, queries)
+            alone_runs[name] = (queries, qrels, retriever, ranked)
     rows = []
     for spec in SPECS:
+        # In a collection of one language nothing is unseen, so one value stands for all.
+        alone = {name: _score(Fusion.parse(spec), *runs) for name, runs in alone_runs.items()}
         for unseen in UNSEEN:
             fusion = Fusion.parse(spec, unseen=unseen)
-            alone = {name: _score(fusion, *runs) for name, runs in alone_runs.items()}
             together = {name: _score(fusion, *runs) for name, runs in pooled_runs.items()}
             rows.append(_row(f"{spec} unseen {unseen:g}", alone, together))
     for leg in ("dense", "bm25"):
@@ -63,6 +68,20 @@ def main() -> None:
     rows.sort(key=lambda row: -float(str(row[-1])))
     print_table(["fusion", "alone", "pooled", "cross", "mean"], rows)
     write_json(options.json or RESULTS / "fusion.json", rows)
+
+
+def _rank_alone(alone: Retriever, pooled: Retriever, queries: Sequence[Query]) -> list[Ranked]:
+    """Both legs on one set: BM25 on an index of its own, vectors taken from the pooled index."""
+    assert pooled.index.dense is not None
+    everything = pooled.index.documents.doc_ids(range(len(pooled.index.documents)))
+    place = {doc_id: row for row, doc_id in enumerate(everything)}
+    own = alone.index.documents.doc_ids(range(len(alone.index.documents)))
+    vectors = pooled.index.dense._index.reconstruct_n(0, len(place))[[place[doc_id] for doc_id in own]]
+    scores = Encoder("e5-small").encode_queries([query.text for query in queries]) @ vectors.T
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :100]
+    dense = [Ranking(rows, scores[number, rows]) for number, rows in enumerate(order)]
+    bm25 = [ranked.ranking for ranked in alone.rank(queries, mode="bm25")]
+    return [Ranked(one, dense=one, bm25=other) for one, other in zip(dense, bm25, strict=True)]
 
 
 def _row(label: str, alone: dict[str, float], together: dict[str, float]) -> list[object]:

@@ -53,7 +53,7 @@ class Bm25Part(_Part):
 class FusionPart(_Part):
     """How hybrid search joins the legs: `k` is of `rrf`, `dense_weight` of the sums."""
 
-    method: Literal["rrf", "minmax", "zscore"] = "rrf"
+    method: Literal["rrf", "minmax", "zscore"] = "zscore"
     k: Annotated[float, Field(gt=0)] | None = None
     dense_weight: Annotated[float, Field(ge=0, le=1)] | None = None
 
@@ -126,7 +126,7 @@ class Recipe(_Part):
                 if name in made:
                     raise InputError(
                         f"{name} {made[name]!r} was chosen for an index without a dense part: "
-                        f"leave out --{name}, or add --dense."
+                        f"leave out --{name}, or let it have one."
                     )
             return None
         if made.get("model", encoder.model) != encoder.model:

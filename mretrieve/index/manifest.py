@@ -55,7 +55,7 @@ class LanguageEntry:
 class RankingEntry:
     """How the index is searched unless a query says otherwise: the fusion, and BM25's parameters."""
 
-    fusion: str = "rrf:60"
+    fusion: str = "zscore:0.5"
     k1: float = 0.9
     b: float = 0.4
 
