@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mretrieve.encode.encoder import Encoder
     from mretrieve.errors import InputError, MissingDependencyError
-    from mretrieve.evaluate.measures import evaluate
     from mretrieve.indexing import build_index
     from mretrieve.rank.retriever import Retriever
     from mretrieve.types import Document, Hit, Query
@@ -20,7 +19,6 @@ __all__ = [
     "Query",
     "Retriever",
     "build_index",
-    "evaluate",
 ]
 
 _HOMES = {
@@ -32,7 +30,6 @@ _HOMES = {
     "Query": "mretrieve.types",
     "Retriever": "mretrieve.rank.retriever",
     "build_index": "mretrieve.indexing",
-    "evaluate": "mretrieve.evaluate.measures",
 }
 
 
@@ -40,4 +37,11 @@ def __getattr__(name: str) -> Any:
     """Import a part when it is first used, so that `import mretrieve` costs nothing."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "__version__":
+        return import_module("importlib.metadata").version("mretrieve")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What is there, also of what has not been imported yet."""
+    return sorted({*globals(), *__all__, "__version__"})

@@ -1,18 +1,21 @@
 """The command line: parse, call the library, report."""
 
-import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, NoReturn
 
 import typer
 
+from mretrieve import arguments as take
+from mretrieve import report
 from mretrieve.errors import InputError, MissingDependencyError
-from mretrieve.types import Mode
+
+OnProgress = Callable[[str, int, int | None], None]
 
 app = typer.Typer(
     name="mretrieve",
@@ -24,60 +27,31 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-
-Device = Literal["auto", "cpu", "cuda"]
-Dtype = Literal["auto", "fp32", "bf16", "int8"]
-OnError = Literal["stop", "skip"]
-Kind = Literal["query", "document"]
-
-_INDEX = typer.Argument(metavar="INDEX", help="Folder written by `mretrieve index`.")
-_SOURCE = typer.Argument(
-    metavar="SOURCE",
-    help="BEIR folder, .jsonl, .tsv, .csv or .parquet file, folder of .txt and .md files, or `sample`.",
-)
-_MODEL = typer.Option(help="e5-small, a sentence-transformers folder, or a hub id.", show_default=False)
-_DEVICE = typer.Option(help="Where the model runs.")
-_DTYPE = typer.Option(help="Number type of the model; auto is the fastest that is as good as fp32.")
-_MODE = typer.Option(help="Which legs answer; by default the most that the index allows.", show_default=False)
-_LANG = typer.Option(help="Language of the queries, ISO 639-1; detected by default.", show_default=False)
-_FUSION = typer.Option(
-    help="How hybrid joins its legs: rrf:K, minmax:W or zscore:W, W the dense leg's weight.",
-    show_default=False,
-)
-_JSON = typer.Option("--json", help="Print JSON.")
+QUERIES_AT_ONCE = 2048  # ranked together, at most: enough for full batches
+ROWS_AT_ONCE = 2_000_000  # ranked documents in memory, at most, unless one query alone has more
 
 
-@app.command()
+@app.callback()
+def options(verbose: take.Verbose = False, version: take.Version = False) -> None:
+    """Find passages by meaning in any language."""
+    logging.getLogger("mretrieve").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+@app.command(epilog="Example: mretrieve index docs/ my-index --model BAAI/bge-m3")
 def index(
-    source: Annotated[str, _SOURCE],
-    path: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder to make.")],
-    model: Annotated[str | None, _MODEL] = None,
-    faiss: Annotated[
-        str | None, typer.Option(metavar="auto|FACTORY", help="FAISS factory string.", show_default=False)
-    ] = None,
-    lang: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|CODE",
-            help="Language of documents whose data name none; detected by default.",
-            show_default=False,
-        ),
-    ] = None,
-    dense: Annotated[
-        bool | None, typer.Option("--dense/--no-dense", help="Make vectors.", show_default=False)
-    ] = None,
-    lexical: Annotated[
-        bool | None, typer.Option("--lexical/--no-lexical", help="Make BM25 indexes.", show_default=False)
-    ] = None,
-    device: Annotated[Device, _DEVICE] = "auto",
-    dtype: Annotated[Dtype | None, _DTYPE] = None,
-    recipe: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.yaml", help="All choices in a file; options go before it."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index of that name.")] = False,
-    on_error: Annotated[OnError, typer.Option(help="What to do about unusable documents.")] = "stop",
-    as_json: Annotated[bool, _JSON] = False,
+    source: take.Source,
+    path: take.NewIndex,
+    model: take.Model = None,
+    faiss: take.Faiss = None,
+    lang: take.DocumentLang = None,
+    dense: take.Dense = None,
+    lexical: take.Lexical = None,
+    device: take.Device = "auto",
+    dtype: take.RecipeDtype = None,
+    recipe: take.Recipe = None,
+    overwrite: take.Overwrite = False,
+    on_error: take.OnError = "stop",
+    as_json: take.AsJson = False,
 ) -> None:
     """Build an index of a collection.
 
@@ -85,124 +59,113 @@ def index(
     replaced with --overwrite stays in use until the new one is complete.
     """
     from mretrieve.indexing import build_index
+    from mretrieve.progress import progress
     from mretrieve.recipe import Recipe, read_recipe
 
-    choices = _with_options(
-        read_recipe(recipe) if recipe else Recipe(),
-        model=model,
-        faiss=faiss,
-        lang=lang,
-        dense=dense,
-        lexical=_lucene_or_not(lexical, recipe is not None),
-        dtype=dtype,
+    chosen = (read_recipe(recipe) if recipe else Recipe()).with_choices(
+        model=model, faiss=faiss, lang=lang, dense=dense, lexical=lexical, dtype=dtype
     )
-    with _stages() as on_progress:
-        report = build_index(
+    with progress(resumable=True) as on_progress:
+        built = build_index(
             source,
             path,
-            recipe=choices,
+            recipe=chosen,
             device=device,
             overwrite=overwrite,
             on_error=on_error,
-            on_progress=on_progress,
+            on_progress=on_progress if chosen.bm25 is None else _with_class_archive(on_progress),
         )
-    if report.source.skipped.total:
-        _tell(f"Skipped: {report.source.skipped}")
-    manifest = report.manifest
+    manifest, skipped = built.manifest, built.source.skipped
+    if skipped.total:
+        report.tell(f"{source}: {skipped}")
     if as_json:
-        _print_json({"index": str(path), "documents": manifest.documents, "bytes": manifest.n_bytes})
+        figures = {"documents": manifest.documents, "languages": len(manifest.languages)}
+        figures |= {"bytes": manifest.n_bytes, "skipped": skipped.total}
+        report.write_json({"index": str(path), **figures})
     else:
-        _print(f"{path}: {manifest.documents:,} documents in {len(manifest.languages)} languages")
+        report.write(f"{path}: {report.summarise(manifest)}")
 
 
-@app.command()
+@app.command(epilog='Example: mretrieve search my-index "Who built the steam engine?"')
 def search(
-    path: Annotated[Path, _INDEX],
-    query: Annotated[str, typer.Argument(metavar='"QUERY"', help="Text in any language.")],
-    mode: Annotated[Mode | None, _MODE] = None,
-    top_k: Annotated[int, typer.Option(help="Hits to show.")] = 10,
-    lang: Annotated[str | None, _LANG] = None,
-    model: Annotated[str | None, _MODEL] = None,
-    device: Annotated[Device, _DEVICE] = "auto",
-    fusion: Annotated[str | None, _FUSION] = None,
-    as_json: Annotated[bool, _JSON] = False,
+    path: take.Index,
+    query: take.Text,
+    mode: take.Mode = None,
+    top_k: take.TopK = 10,
+    lang: take.QueryLang = None,
+    model: take.SameModel = None,
+    device: take.Device = "auto",
+    dtype: take.Dtype = "auto",
+    fusion: take.Fusion = None,
+    as_json: take.AsJson = False,
 ) -> None:
     """Find the passages that answer a query."""
     from mretrieve.rank.retriever import Retriever
 
-    retriever = Retriever(path, model=model, device=device, fusion=fusion)
-    hits = retriever.search(query, top_k=top_k, mode=mode, lang=lang)
+    retriever = Retriever(path, model=model, device=device, dtype=dtype, fusion=fusion)
+    hits = retriever.search(_as_utf8(query), top_k=top_k, mode=mode, lang=_code(lang))
     if as_json:
-        _print_json([hit.to_dict() for hit in hits])
-        return
-    if not hits:
-        _tell("Nothing found.")
-    for hit in hits:
-        _print(f"{hit.rank:>3}  {hit.doc_id}  [{hit.lang}]  {_scores(hit)}")
-        if hit.title:
-            _print(f"     {hit.title}")
-        _print(f"     {_shorten(hit.text)}")
+        report.write_json([hit.to_dict() for hit in hits])
+    elif hits:
+        report.write(report.format_hits(hits, width=report.terminal_width()))
+    else:
+        report.tell("Nothing found.")
 
 
-@app.command()
+@app.command(epilog="Example: mretrieve run my-index queries.jsonl --output my.trec")
 def run(
-    path: Annotated[Path, _INDEX],
-    queries: Annotated[
-        Path,
-        typer.Argument(metavar="QUERIES", help="BEIR queries.jsonl[.gz], or lines of id<TAB>text."),
-    ],
-    output: Annotated[Path, typer.Option(metavar="RUN.trec", help="File to write; .gz packs it.")],
-    mode: Annotated[Mode | None, _MODE] = None,
-    top_k: Annotated[int, typer.Option(help="Documents per query.")] = 100,
-    lang: Annotated[str | None, _LANG] = None,
-    tag: Annotated[str, typer.Option(metavar="NAME", help="Name of the run.")] = "mretrieve",
-    model: Annotated[str | None, _MODEL] = None,
-    device: Annotated[Device, _DEVICE] = "auto",
-    dtype: Annotated[Dtype, _DTYPE] = "auto",
-    fusion: Annotated[str | None, _FUSION] = None,
+    path: take.Index,
+    queries: take.Queries,
+    output: take.Run,
+    mode: take.Mode = None,
+    top_k: take.TopK = 100,
+    lang: take.QueryLang = None,
+    tag: take.Tag = "mretrieve",
+    model: take.SameModel = None,
+    device: take.Device = "auto",
+    dtype: take.Dtype = "auto",
+    fusion: take.Fusion = None,
 ) -> None:
-    """Rank the documents of an index for each query, in TREC format."""
+    """Rank the documents of an index for each query, in TREC format.
+
+    --lang goes before the languages that the file names.
+    """
     from dataclasses import replace
 
     from mretrieve.datasets.queries import read_queries
     from mretrieve.datasets.runs import write_run
+    from mretrieve.progress import progress
     from mretrieve.rank.retriever import Retriever
 
     topics = read_queries(queries)
-    if lang:
-        topics = [replace(topic, lang=lang) for topic in topics]
+    if code := _code(lang):
+        topics = [replace(topic, lang=code) for topic in topics]
     retriever = Retriever(path, model=model, device=device, dtype=dtype, fusion=fusion)
+    n_rows = max(1, min(top_k, retriever.index.manifest.documents))
+    at_once = max(1, min(QUERIES_AT_ONCE, ROWS_AT_ONCE // n_rows))
 
-    def rankings(advance: Callable[[int], None]) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-        for start in range(0, len(topics), QUERIES_AT_ONCE):
-            batch = topics[start : start + QUERIES_AT_ONCE]
+    def rankings(on_progress: OnProgress) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+        for start in range(0, len(topics), at_once):
+            batch = topics[start : start + at_once]
             ranked = retriever.rank(batch, top_k=top_k, mode=mode)
             for topic, one in zip(batch, ranked, strict=True):
                 ids = retriever.doc_ids(one.ranking)
                 yield topic.query_id, list(zip(ids, one.ranking.scores.tolist(), strict=True))
-            advance(len(batch))
+            on_progress("queries", start + len(batch), len(topics))
 
-    with _bar("queries", len(topics)) as advance:
-        n_rows = write_run(output, rankings(advance), tag)
-    _tell(f"{output}: {n_rows:,} rows for {len(topics):,} queries")
-
-
-QUERIES_AT_ONCE = 2048
-"""Queries ranked together: enough for full batches, few enough that their rankings fit in memory."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with progress() as on_progress:
+        n_rows = write_run(output, rankings(on_progress), tag)
+    report.tell(f"{output}: {report.count(n_rows, 'row')} for {report.count(len(topics), 'query')}")
 
 
-@app.command()
+@app.command(epilog="Example: mretrieve evaluate bm25.trec dense.trec --qrels qrels/test.tsv")
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="TREC runs, gzipped or not.")],
-    qrels: Annotated[Path, typer.Option(help="Judgements, TREC or BEIR's tsv.")],
-    measures: Annotated[
-        str, typer.Option(help="Names of ir-measures, separated by spaces.")
-    ] = "nDCG@10 R@100 RR@10",
-    queries: Annotated[
-        Path | None,
-        typer.Option(help="The queries, for a table by language.", show_default=False),
-    ] = None,
-    as_json: Annotated[bool, _JSON] = False,
+    runs: take.Runs,
+    qrels: take.Qrels,
+    measures: take.Measures = "nDCG@10 R@100 RR@10",
+    queries: take.LanguagesOf = None,
+    as_json: take.AsJson = False,
 ) -> None:
     """Score runs against judgements, as trec_eval does.
 
@@ -213,44 +176,40 @@ def evaluate(
     from mretrieve.evaluate.measures import evaluate as score
     from mretrieve.evaluate.measures import evaluate_by_language, parse_measures
 
-    names = list(parse_measures([measures]))
+    names = list(parse_measures(measures))
     judgements = read_qrels(qrels)
     languages = _query_languages(queries) if queries else None
-    results: dict[str, Any] = {}
-    rows: list[list[str]] = []
+    results: dict[str, dict[str, Any]] = {}
     for path in runs:
-        scored = read_run(path)
-        result = score(scored, judgements, names)
+        ranking = read_run(path)
+        result = score(ranking, judgements, names)
         results[str(path)] = result.to_dict()
-        if result.missing:
-            _tell(f"{path}: {len(result.missing):,} judged queries are not in the run and count as 0.")
-        if result.unjudged:
-            _tell(f"{path}: {len(result.unjudged):,} queries of the run have no judgement; left out.")
-        label = path.name
+        if n := len(result.missing):
+            report.tell(f"{path}: {report.count(n, 'judged query')} not in the run, counted as 0.")
+        if n := len(result.unjudged):
+            report.tell(f"{path}: {report.count(n, 'query')} without judgements, left out.")
         if languages is not None:
-            table = evaluate_by_language(scored, judgements, languages, names)
-            results[str(path)] = {**result.to_dict(), **table.to_dict()}
-            for lang, one in table.by_language.items():
-                rows.append([label, lang, str(one.n_queries), *(f"{one.mean[name]:.4f}" for name in names)])
-            means = [f"{table.mean[name]:.4f}" for name in names]
-            rows.append([label, "mean", "", *means])
-        all_means = [f"{result.mean[name]:.4f}" for name in names]
-        rows.append([label, "all", str(result.n_queries), *all_means])
+            by_language = evaluate_by_language(ranking, judgements, languages, names).to_dict()
+            results[str(path)]["mean_of_languages"] = by_language["mean"]
+            results[str(path)]["languages"] = by_language["languages"]
     if as_json:
-        _print_json(results)
+        report.write_json(results)
     else:
-        _print_table(["run", "queries of", "queries", *names], rows)
+        report.write(report.format_scores(results, names))
 
 
-@app.command()
+@app.command(
+    short_help="Embed texts into a NumPy file.",
+    epilog="Example: mretrieve encode docs/ docs.npy --as document",
+)
 def encode(
-    source: Annotated[str, _SOURCE],
-    output: Annotated[Path, typer.Argument(metavar="OUT.npy", help="File to write.")],
-    kind: Annotated[Kind, typer.Option("--as", help="Which prompt the texts get.")],
-    model: Annotated[str, _MODEL] = "e5-small",
-    device: Annotated[Device, _DEVICE] = "auto",
-    dtype: Annotated[Dtype, _DTYPE] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    source: take.Source,
+    output: take.Vectors,
+    kind: take.Kind,
+    model: take.Model = None,
+    device: take.Device = "auto",
+    dtype: take.Dtype = "auto",
+    overwrite: take.Overwrite = False,
 ) -> None:
     """Embed texts: float32 unit vectors, one row per text, in NumPy's format.
 
@@ -259,128 +218,75 @@ def encode(
     """
     from mretrieve.encode.encoder import Encoder
     from mretrieve.encoding import encode_to_file
+    from mretrieve.progress import progress
 
-    encoder = Encoder(model, device=device, dtype=dtype)
-    with _stages() as on_progress:
-        shape = encode_to_file(
+    encoder = Encoder(model or "e5-small", device=device, dtype=dtype)
+    with progress(resumable=True) as on_progress:
+        n_texts, dim = encode_to_file(
             encoder, source, output, queries=kind == "query", overwrite=overwrite, on_progress=on_progress
         )
-    _tell(f"{output}: {shape[0]:,} vectors of {shape[1]} dimensions")
+    report.tell(f"{output}: {report.count(n_texts, 'vector')} of {dim} dimensions")
 
 
-@app.command()
-def info(
-    path: Annotated[Path, _INDEX],
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Compare every file with its checksum, however large.")
-    ] = False,
-    as_json: Annotated[bool, _JSON] = False,
-) -> None:
+@app.command(epilog="Example: mretrieve info my-index --verify")
+def info(path: take.Index, verify: take.Verify = False, as_json: take.AsJson = False) -> None:
     """Say what an index holds and how it was built."""
     from dataclasses import asdict
 
+    from mretrieve.index.jvm import java_description
     from mretrieve.index.open import open_index
     from mretrieve.index.open import verify as verify_index
 
     manifest = verify_index(path) if verify else open_index(path).manifest
-    java = _java()
+    try:
+        java, found = java_description(), True
+    except MissingDependencyError as error:
+        java, found = f"none. {error}", False
     if as_json:
-        _print_json({**asdict(manifest), "java": java, "verified": verify})
-        return
-    encoder, dense = manifest.encoder, manifest.dense
-    rows = [["documents", f"{manifest.documents:,}"], ["size", f"{manifest.n_bytes / 1e6:,.1f} MB"]]
-    if encoder is not None and dense is not None:
-        rows.append(["model", f"{encoder.model} ({encoder.fingerprint}, {encoder.dtype})"])
-        rows.append(["dense", f"{dense.factory}, {encoder.dim} dimensions {dense.search}".rstrip()])
+        more = {"java": java if found else None, "verified": verify}
+        report.write_json({"index": str(path), **asdict(manifest), **more})
     else:
-        rows.append(["dense", "none"])
-    ranking = manifest.ranking
-    if any(entry.analyzer for entry in manifest.languages.values()):
-        rows += [["bm25", f"k1 {ranking.k1:g}, b {ranking.b:g}"], ["java", java]]
-    else:
-        rows.append(["bm25", "none"])
-    rows.append(["fusion", ranking.fusion])
-    rows.append(["built", f"{manifest.built.at} by mretrieve {manifest.built.mretrieve}"])
-    if verify:
-        rows.append(["verified", f"all {len(manifest.files)} files"])
-    _print_table(["", str(path)], rows)
-    languages = sorted(manifest.languages.items(), key=lambda item: -item[1].documents)
-    _print_table(
-        ["language", "documents", "analyzer"],
-        [[lang, f"{entry.documents:,}", entry.analyzer or "none"] for lang, entry in languages],
-    )
+        report.write(report.format_manifest(path, manifest, java=java, verified=verify))
 
 
 def main() -> None:
     """Run the command line: errors of the user's end in one sentence and status 2."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("mretrieve").handlers = [report.ToStderr()]
+    report.write_any_text()
     try:
-        app()
+        app(prog_name="mretrieve")
     except (InputError, MissingDependencyError) as error:
-        _tell(f"Error: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        _tell("Stopped. The same command goes on from here.")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has seen enough; nothing may be flushed to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _fail(str(error))
+    except OSError as error:
+        _fail(report.describe(error))
+    except MemoryError:
+        _fail("There is not enough memory for this. Close other programs, or use a larger machine.")
 
 
-def _with_options(
-    recipe: Any,
-    *,
-    model: str | None,
-    faiss: str | None,
-    lang: str | None,
-    dense: bool | None,
-    lexical: bool | None,
-    dtype: Dtype | None,
-) -> Any:
-    from mretrieve.recipe import Bm25Part, EncoderPart, FaissPart
-
-    change: dict[str, Any] = {}
-    encoder = recipe.encoder
-    if dense is False:
-        encoder = None
-    elif dense is True and encoder is None:
-        encoder = EncoderPart()
-    if encoder is not None and model is not None:
-        encoder = EncoderPart(model=model, dtype=encoder.dtype)
-    if encoder is not None and dtype is not None:
-        encoder = encoder.model_copy(update={"dtype": dtype})
-    change["encoder"] = encoder
-    if faiss is not None:
-        change["faiss"] = FaissPart(factory=faiss)
-    if lang is not None:
-        change["lang"] = lang
-    if lexical is not None:
-        change["bm25"] = (recipe.bm25 or Bm25Part()) if lexical else None
-    return recipe.model_copy(update=change)
+def _fail(message: str) -> NoReturn:
+    logging.getLogger("mretrieve").debug("Where this comes from:", exc_info=True)
+    report.abandon_stdout()
+    report.tell(f"Error: {message}")
+    sys.exit(2)
 
 
-def _lucene_or_not(lexical: bool | None, in_recipe: bool) -> bool | None:
-    """Leave BM25 out, with a word, where nobody asked for it and Lucene is not installed."""
-    if lexical is not None or in_recipe:
-        return lexical
-    from mretrieve.index.jvm import find_all
+def _with_class_archive(on_progress: OnProgress) -> OnProgress:
+    """Once work has begun, have another process make later starts of Java faster; nothing depends on it."""
+    from mretrieve.index.class_archive import make_class_archive_in_background
 
-    try:
-        find_all()
-    except MissingDependencyError as error:
-        _tell(f"Without BM25: {error}")
-        return False
-    return None
+    waiting = True
 
+    def wrapped(stage: str, done: int, total: int | None) -> None:
+        nonlocal waiting
+        if waiting:
+            waiting = False
+            with suppress(MissingDependencyError, InputError, OSError):
+                process = make_class_archive_in_background()
+                if process is not None:  # waited for, lest it stays in the system's list once it has ended
+                    threading.Thread(target=process.wait, daemon=True).start()
+        on_progress(stage, done, total)
 
-def _java() -> str:
-    from mretrieve.index.jvm import java_description
-
-    try:
-        return java_description()
-    except MissingDependencyError as error:
-        return str(error)
+    return wrapped
 
 
 def _query_languages(path: Path) -> dict[str, str]:
@@ -392,86 +298,15 @@ def _query_languages(path: Path) -> dict[str, str]:
     return {query.query_id: query.lang or next(found) or "und" for query in queries}
 
 
-def _scores(hit: Any) -> str:
-    parts = [f"{hit.score:.4f}"]
-    for name in ("dense", "bm25"):
-        rank, score = getattr(hit, f"{name}_rank"), getattr(hit, f"{name}_score")
-        if rank is not None:
-            parts.append(f"{name} {score:.3f} (#{rank})")
-    return "  ".join(parts)
+def _as_utf8(argument: str) -> str:
+    """A command line's argument as UTF-8 where the system took it for something else."""
+    with suppress(UnicodeError):
+        return os.fsencode(argument).decode()
+    return argument
 
 
-def _shorten(text: str, width: int = 300) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 1].rstrip() + "…"
-
-
-@contextmanager
-def _stages() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Progress of several stages on stderr, one bar each."""
-    with _progress() as progress:
-        tasks: dict[str, Any] = {}
-
-        def on_progress(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)
-
-        yield on_progress
-
-
-@contextmanager
-def _bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    with _progress() as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda count: progress.advance(task, count)
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description:>9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-
-    class WithRate(Progress):
-        def get_renderables(self) -> Iterator[Any]:
-            for task in self.tasks:
-                speed = task.finished_speed or task.speed
-                task.fields["rate"] = f"{speed:,.0f}/s" if speed else ""
-            yield self.make_tasks_table(self.tasks)
-
-    console = Console(stderr=True)
-    with WithRate(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield progress
-
-
-def _tell(message: str) -> None:
-    typer.echo(message, err=True)
-
-
-def _print(text: str) -> None:
-    typer.echo(text)
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
-
-
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, *rows]:
-        cells = [
-            cell.ljust(width) if column == 0 or not cell[:1].isdigit() else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        typer.echo("  ".join(cells).rstrip())
+def _code(lang: str | None) -> str | None:
+    return None if lang == "auto" else lang
 
 
 if __name__ == "__main__":

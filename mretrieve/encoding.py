@@ -18,6 +18,9 @@ from mretrieve.encode.encoder import Encoder
 from mretrieve.errors import InputError
 from mretrieve.index import files
 
+TOKENS_PER_TEXT = 16
+"""At the least; it only chooses a backend."""
+
 TEXTS_AT_ONCE = 1024
 """Texts that a killed run may have to encode again."""
 
@@ -76,12 +79,13 @@ def encode_to_file(
     building = output.with_name(output.name + ".building")
     _check_output(output, building, overwrite=overwrite)
     texts, digest = _open(source, queries=queries)
+    n_texts = _count(texts(), on_progress)
     plan = _Plan(
         source=digest,
         model=encoder.fingerprint,
         prefix=encoder.query_prefix if queries else encoder.document_prefix,
-        dtype=encoder.dtype,
-        n_texts=_count(texts(), on_progress),
+        dtype=encoder.expect(n_texts * TOKENS_PER_TEXT),
+        n_texts=n_texts,
         dim=encoder.dim,
     )
     encode = encoder.encode_queries if queries else encoder.encode_documents

