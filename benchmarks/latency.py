@@ -22,10 +22,8 @@ from mretrieve.rank.retriever import Retriever
 from mretrieve.types import Mode
 
 QUESTION = "Why did Harvard end its early admission program?"
-LONG = (
-    "Which of the teams that played in the final game of that season had the better defense and how many "
-    "points did they allow"
-)
+# 20 words
+LONG = "Which of the teams that played in the final game of that season had the better defense and how many"
 PROCESSES, SEARCHES = 7, 200
 
 

@@ -32,6 +32,9 @@ class OnnxBert:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # built as wanted
+        # Its threads wait busily between layers, which is quick, but not between searches: FAISS and
+        # Lucene need the cores then.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         names = list(tensors)
         self._values = [ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(tensors[n])) for n in names]
         options.add_external_initializers(names, self._values)

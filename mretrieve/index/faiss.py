@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +22,7 @@ GRAPH_UP_TO = 5_000_000
 
 EXAMPLES = "Flat, HNSW32, IVF4096,Flat, IVF4096,PQ48,Refine(SQ8)"
 
+_ONE_THREAD_WORK = 1_000_000  # queries times vectors; some 10 ms for one thread
 _MAX_LOOK_ON = 2048  # hits fetched to see where a tie ends; FAISS on GPUs gives no more
 _GRAPH_EFFORT = 128  # FAISS's 40 finds 97% of the best 100 where this finds 99%, for 4x the building time
 _SEED = 13
@@ -212,10 +213,29 @@ class DenseIndex:
     def _ordered(
         self, queries: NDArray[np.float32], top_k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        scores, rows = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), top_k)
+        with _threads(few=len(queries) * len(self) <= _ONE_THREAD_WORK):
+            scores, rows = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), top_k)
         scores = np.where(rows < 0, np.float32(-np.inf), scores)
         order = np.lexsort((rows, -scores), axis=1)
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+@contextmanager
+def _threads(*, few: bool) -> Iterator[None]:
+    """Keep FAISS to this thread for a small search.
+
+    Its other threads wait busily for their next work, and so take the cores from the encoder's.
+    """
+    if not few:
+        yield
+        return
+    faiss = load_faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _new_index(faiss: ModuleType, factory: str, dim: int) -> Any:
