@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import mretrieve
-from tests.conftest import COLLECTION, write_jsonl
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPORTS = [
@@ -73,7 +72,6 @@ def readme_snippet():
 
 
 def test_the_readmes_snippet_runs(tmp_path, monkeypatch, e5_folder):
-    write_jsonl(tmp_path / "corpus.jsonl", COLLECTION)
     monkeypatch.chdir(tmp_path)
     names, printed = {}, io.StringIO()
     with redirect_stdout(printed):

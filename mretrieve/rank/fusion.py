@@ -64,7 +64,7 @@ class Fusion:
             parameter = float(number) if number else _DEFAULTS[method]
         except ValueError:
             parameter = -1.0
-        if not (parameter > 0 if method == "rrf" else 0 <= parameter <= 1):
+        if not (0 < parameter < np.inf if method == "rrf" else 0 <= parameter <= 1):
             meaning = "k above 0" if method == "rrf" else "dense leg's weight from 0 to 1"
             raise InputError(f"Fusion '{text}' needs a number after the colon: the {meaning}.")
         return cls(method, parameter, unseen)

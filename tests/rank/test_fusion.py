@@ -143,7 +143,7 @@ def test_unknown_methods(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["rrf:0", "rrf:-1", "rrf:x", "rrf:nan", "minmax:1.1", "minmax:-0.1", "zscore:nan"]
+    "text", ["rrf:0", "rrf:inf", "rrf:-1", "rrf:x", "rrf:nan", "minmax:1.1", "minmax:-0.1", "zscore:nan"]
 )
 def test_parameters_out_of_range(text):
     with pytest.raises(InputError, match=rf"Fusion '{text}' needs a number after the colon"):
