@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mretrieve import files
 from mretrieve.datasets.queries import read_queries
 from mretrieve.datasets.source import open_source
 from mretrieve.encode.encoder import Encoder
 from mretrieve.errors import InputError
-from mretrieve.index import files
 
 TOKENS_PER_TEXT = 16
 """At the least; it only chooses a backend."""

@@ -17,6 +17,7 @@ from typing import BinaryIO, cast
 from mretrieve.datasets.files import BadRecord, read_lines
 from mretrieve.datasets.source import resolve_address
 from mretrieve.errors import InputError
+from mretrieve.files import atomic_file
 from mretrieve.types import Run
 
 
@@ -144,22 +145,9 @@ def _check_name(name: str, kind: str) -> None:
 @contextmanager
 def _replaced(path: Path) -> Iterator[BinaryIO]:
     """Write a file beside `path` that takes its place once it is on the disk, and is deleted on an error."""
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        try:
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # makes the new name last through a power cut
-        finally:
-            os.close(folder)
+        with atomic_file(Path(os.path.realpath(path))) as file:
+            yield file
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
 

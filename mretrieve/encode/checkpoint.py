@@ -11,7 +11,7 @@ from typing import Any
 from mretrieve.cache import cache_folder, make_once
 from mretrieve.errors import InputError
 from mretrieve.models.embedded import embedded_folder
-from mretrieve.models.weights import weight_files
+from mretrieve.models.weights import read_json, weight_files
 
 EMBEDDED = {"e5-small": "intfloat/multilingual-e5-small"}
 """Names of our own, and the hub checkpoint that each stands for where the weights are not embedded."""
@@ -77,8 +77,8 @@ def find_checkpoint(model: str) -> Checkpoint:
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise InputError(f"{folder} is no model: it has no config.json. Give a sentence-transformers folder.")
-    config = _json(config_file)
-    prompts = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    config = read_json(config_file)
+    prompts = read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
     by_name = next((pair for pattern, pair in _PROMPTS_BY_NAME if pattern.search(model)), ("", ""))
     return Checkpoint(
         name=model,
@@ -141,18 +141,6 @@ def _download(model: str) -> Path:
         ) from error
 
 
-def _json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is not valid JSON ({error}). Fetch the model again.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{file} holds no JSON object. Fetch the model again.")
-    return content
-
-
 def _prompt(prompts: dict[str, str], names: tuple[str, ...], default: str) -> str:
     return next((prompts[name] for name in names if prompts.get(name)), default)
 
@@ -165,7 +153,7 @@ def _pooling(folder: Path) -> str:
     kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return "custom"
-    settings = _json(folder / modules[1]["path"] / "config.json")
+    settings = read_json(folder / modules[1]["path"] / "config.json")
     if not settings.get("include_prompt", True):
         return "custom"
     chosen = settings.get("pooling_mode") or [
@@ -178,8 +166,8 @@ def _pooling(folder: Path) -> str:
 
 
 def _max_length(folder: Path, config: dict[str, Any]) -> int:
-    own = _json(folder / "sentence_bert_config.json").get("max_seq_length")
-    tokenizer = _json(folder / "tokenizer_config.json").get("model_max_length")
+    own = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
+    tokenizer = read_json(folder / "tokenizer_config.json").get("model_max_length")
     positions = config.get("max_position_embeddings") or config.get("n_positions") or 512
     if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
         positions -= config["pad_token_id"] + 1

@@ -11,8 +11,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from mretrieve import files
 from mretrieve.errors import InputError
-from mretrieve.index import files, swap
+from mretrieve.index import swap
 from mretrieve.index.manifest import DENSE, LEXICAL, Manifest, is_index, read_manifest
 from mretrieve.index.plan import PLAN, BuildPlan, read_plan, write_plan
 from mretrieve.index.stages import (

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mretrieve import files
 from mretrieve.errors import InputError
-from mretrieve.index import files
 from mretrieve.types import Document
 
 UNKNOWN = "und"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mretrieve import files
 from mretrieve.errors import InputError, MissingDependencyError
-from mretrieve.index import files
 from mretrieve.index.manifest import DenseEntry
 
 EXACT_UP_TO = 100_000

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mretrieve.errors import InputError
+from mretrieve.files import atomic_file
 from mretrieve.index import lucene_java
 from mretrieve.index.analyzers import Analyzer, Cut, analyzer_of, java_analyzer
-from mretrieve.index.files import atomic_file
 from mretrieve.index.jvm import JAVA_LOCK, start_jvm
 from mretrieve.index.lucene_java import FIELD, K1, B
 

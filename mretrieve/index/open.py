@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mretrieve import files
 from mretrieve.errors import InputError
-from mretrieve.index import files, swap
+from mretrieve.index import swap
 from mretrieve.index.documents import DocumentStore
 from mretrieve.index.faiss import DenseIndex
 from mretrieve.index.manifest import DENSE, DOCUMENTS, LEXICAL, MANIFEST, Manifest, is_index, read_manifest

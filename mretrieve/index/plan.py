@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mretrieve.index import files
+from mretrieve import files
 from mretrieve.index.manifest import EncoderIdentity, RankingEntry
 
 PLAN = "plan.json"

@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mretrieve import files
 from mretrieve.errors import InputError
-from mretrieve.index import files
 from mretrieve.index.documents import DocumentStore, merge_shards, shard_length, write_shard
 from mretrieve.index.manifest import (
     DENSE,

@@ -10,8 +10,8 @@ import errno
 import os
 from pathlib import Path
 
+from mretrieve import files
 from mretrieve.errors import InputError
-from mretrieve.index import files
 from mretrieve.index.manifest import MANIFEST, is_index, listed_files
 from mretrieve.index.plan import PLAN, is_build
 

@@ -15,7 +15,7 @@ from mretrieve.models.nomic_config import NomicConfig, parse_config
 from mretrieve.models.nomic_hub import NomicMoEConfig
 from mretrieve.models.nomic_moe import NomicMoEModel
 from mretrieve.models.nomic_official import is_official, official_config, parse_official
-from mretrieve.models.weights import read_weights
+from mretrieve.models.weights import read_json, read_weights
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -58,7 +58,7 @@ def read_config_file(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
         raise InputError(f"{folder} has no config.json: give the folder of a checkpoint.")
-    return _json(file)
+    return read_json(file)
 
 
 def load_nomic_moe(
@@ -189,8 +189,8 @@ def _settings(
     source: Path, config: NomicConfig, prompts: Mapping[str, str] | None, max_length: int | None
 ) -> dict[str, Any]:
     """The files beside the weights, by name."""
-    old = _json(source / "config_sentence_transformers.json").get("prompts") or _NOMIC_PROMPTS
-    sentence = _json(source / "sentence_bert_config.json")
+    old = read_json(source / "config_sentence_transformers.json").get("prompts") or _NOMIC_PROMPTS
+    sentence = read_json(source / "sentence_bert_config.json")
     length = max_length or sentence.get("max_seq_length") or 512
     modules, mode = _modules(source)
     return {
@@ -230,7 +230,7 @@ def _modules(source: Path) -> tuple[list[str], str]:
         return ["Transformer", "Pooling", "Normalize"], "mean"
     entries = json.loads(file.read_text(encoding="utf-8"))
     names = [entry["type"].rsplit(".", 1)[-1] for entry in entries]
-    settings = _json(source / entries[1]["path"] / "config.json") if len(entries) > 1 else {}
+    settings = read_json(source / entries[1]["path"] / "config.json") if len(entries) > 1 else {}
     chosen = [name for key, name in _POOLING_KEYS.items() if settings.get(key)]
     mode: Any = settings.get("pooling_mode") or (chosen[0] if len(chosen) == 1 else chosen)
     plain = names in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
@@ -240,16 +240,3 @@ def _modules(source: Path) -> tuple[list[str], str]:
             f"pooling {mode}): one pooling over all tokens, and a norm or none, can."
         )
     return names, mode
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """A JSON object, empty where the file does not exist."""
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is not valid JSON ({error}). Fetch it again.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{file} holds no JSON object. Fetch it again.")
-    return content

@@ -1,4 +1,4 @@
-"""Read safetensors checkpoints by memory map: a tensor costs nothing until it is touched."""
+"""Read checkpoints: settings, and safetensors by memory map, so that a tensor costs nothing until touched."""
 
 import json
 import math
@@ -11,6 +11,23 @@ from numpy.typing import NDArray
 from mretrieve.errors import InputError
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """One of a checkpoint's settings files: a JSON object, empty where the file does not exist.
+
+    Raises:
+        InputError: it holds anything else.
+    """
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} is not valid JSON ({error}). Fetch it again.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file} holds no JSON object. Fetch it again.")
+    return content
 
 
 def weight_files(folder: Path) -> list[Path]:

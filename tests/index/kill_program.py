@@ -16,7 +16,8 @@ import build_program
 import faiss
 import pyarrow.ipc
 
-from mretrieve.index import files, swap
+from mretrieve import files
+from mretrieve.index import swap
 from mretrieve.index.open import open_index, verify
 
 OLD, NEW = 10, 20  # documents; shards of 8

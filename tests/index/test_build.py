@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mretrieve.errors import InputError, MissingDependencyError
+from mretrieve.files import files_below, locked
 from mretrieve.index.build import build
-from mretrieve.index.files import files_below, locked
 from mretrieve.index.manifest import EncoderIdentity, read_manifest
 from mretrieve.index.open import open_index, verify
 from mretrieve.index.plan import PLAN

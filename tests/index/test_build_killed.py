@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mretrieve.index.files import lock_file
+from mretrieve.files import lock_file
 from mretrieve.index.open import open_index, verify
 
 HERE = Path(__file__).parent

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mretrieve.errors import InputError
+from mretrieve.files import locked
 from mretrieve.index import open as opening
 from mretrieve.index import swap
-from mretrieve.index.files import locked
 from mretrieve.index.open import open_index, verify
 
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from mretrieve import files
 from mretrieve.errors import InputError
-from mretrieve.index import files
 
 
 def test_an_atomic_file_appears_only_when_it_is_whole(tmp_path):
@@ -48,7 +48,7 @@ def test_remove_takes_files_and_folders_but_only_the_link_to_a_folder(tmp_path):
 
 def test_a_second_process_does_not_get_the_lock(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from mretrieve.index.files import locked\n"
+        "import sys; from pathlib import Path; from mretrieve.files import locked\n"
         "with locked(Path(sys.argv[1])): print('got it')"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "idx")]
