@@ -48,7 +48,7 @@ def end_and_resume(path, folder, number, rng, *more):
     calls = []
     while True:
         log = folder / f"{len(calls)}.log"
-        process = start(path, log, "--delay-seconds", "0.01", *more)
+        process = start(path, log, "--delay-seconds", "0.02", *more)
         try:
             _, errors = process.communicate(timeout=rng.uniform(0.02, 0.25))
         except subprocess.TimeoutExpired:
