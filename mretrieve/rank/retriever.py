@@ -215,7 +215,9 @@ class Retriever:
             return encoder.encode_queries(texts)
         with self._loading:  # lest each of several threads loads the model
             check_encoder(manifest, encoder.name, encoder.fingerprint, path=self.index.path)
-            queries = encoder.encode_queries(texts)
+            with ThreadPoolExecutor(1) as pool:  # FAISS is loaded meanwhile
+                pool.submit(lambda: self.index.dense)
+                queries = encoder.encode_queries(texts)
             self._encoder_is_loaded = True
             return queries
 
