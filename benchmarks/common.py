@@ -2,10 +2,8 @@
 
 import argparse
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mretrieve import build_index
@@ -63,16 +61,6 @@ def run_of(retriever: Retriever, queries: Sequence[Query], *, mode: Mode, top_k:
 def ndcg(run: Run, qrels: Mapping[str, Mapping[str, int]]) -> float:
     """Mean nDCG@10."""
     return evaluate(run, {q: dict(d) for q, d in qrels.items()}, ["nDCG@10"]).mean["nDCG@10"]
-
-
-def median_seconds(call: Callable[[], object], times: int) -> float:
-    """Median wall-clock time of a call."""
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -74,7 +74,7 @@ def compare_peer(folder: Path, runs: int) -> dict[str, object]:
 
 
 def quality_by_dtype(folder: Path, encoders: dict[str, Encoder]) -> dict[str, dict[str, float]]:
-    """Dense nDCG@10 where documents are encoded in bulk and queries in float32."""
+    """Dense nDCG@10 where documents and queries are encoded in bulk, each type by its own encoder."""
     table: dict[str, dict[str, float]] = {}
     for lang in ("en", "hi", "th", "ar"):
         queries, qrels = read_topics(folder / lang, "test")

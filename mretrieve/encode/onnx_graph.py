@@ -41,6 +41,7 @@ class _Graph:
         )
 
     def norm_after_add(self, x: str, residual: str, name: str, hidden: int, eps: float) -> str:
+        """LayerNorm of a sum, as post-norm encoders have it."""
         weight, bias = self.weight(f"{name}.weight", hidden), self.weight(f"{name}.bias", hidden)
         return self.node(
             "SkipLayerNormalization",

@@ -236,23 +236,7 @@ def _settings(model: EmbeddedModel) -> dict[str, Any]:
         "mask_token": model.pieces[-1][0],
     }
     return {
-        "config.json": {
-            "architectures": ["BertModel"],
-            "model_type": "bert",
-            "hidden_size": model.hidden,
-            "num_hidden_layers": model.layers,
-            "num_attention_heads": model.heads,
-            "intermediate_size": model.ffn,
-            "hidden_act": "gelu",
-            "hidden_dropout_prob": 0.1,
-            "attention_probs_dropout_prob": 0.1,
-            "max_position_embeddings": model.positions,
-            "type_vocab_size": model.token_types,
-            "layer_norm_eps": float(f"{model.eps:.3g}"),
-            "pad_token_id": 0,
-            "vocab_size": model.vocabulary,
-            "torch_dtype": "float32",
-        },
+        "config.json": _bert_config(model),
         "tokenizer_config.json": special_tokens
         | {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": model.positions},
         "special_tokens_map.json": special_tokens,
@@ -278,4 +262,24 @@ def _settings(model: EmbeddedModel) -> dict[str, Any]:
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
         },
+    }
+
+
+def _bert_config(model: EmbeddedModel) -> dict[str, Any]:
+    return {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "hidden_size": model.hidden,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": model.heads,
+        "intermediate_size": model.ffn,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "max_position_embeddings": model.positions,
+        "type_vocab_size": model.token_types,
+        "layer_norm_eps": float(f"{model.eps:.3g}"),
+        "pad_token_id": 0,
+        "vocab_size": model.vocabulary,
+        "torch_dtype": "float32",
     }

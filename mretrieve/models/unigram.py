@@ -78,28 +78,26 @@ def unigram_tokenizer_json(
                 },
             ],
         },
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [_special(bos), _sequence("A"), _special(eos)],
-            "pair": [
-                _special(bos),
-                _sequence("A"),
-                _special(eos),
-                _special(eos),
-                _sequence("B"),
-                _special(eos),
-            ],
-            "special_tokens": {
-                token: {"id": token, "ids": [special[name]], "tokens": [token]}
-                for name, token in (("bos", bos), ("eos", eos))
-            },
-        },
+        "post_processor": _template((bos, special["bos"]), (eos, special["eos"])),
         "decoder": space,
         "model": {
             "type": "Unigram",
             "unk_id": special["unk"],
             "vocab": [[piece, score] for piece, score in pieces],
             "byte_fallback": False,
+        },
+    }
+
+
+def _template(bos: tuple[str, int], eos: tuple[str, int]) -> dict[str, Any]:
+    """`<s> A </s>`, and for pairs `<s> A </s> </s> B </s>`, as RoBERTa has them."""
+    first, last = _special(bos[0]), _special(eos[0])
+    return {
+        "type": "TemplateProcessing",
+        "single": [first, _sequence("A"), last],
+        "pair": [first, _sequence("A"), last, last, _sequence("B"), last],
+        "special_tokens": {
+            token: {"id": token, "ids": [number], "tokens": [token]} for token, number in (bos, eos)
         },
     }
 
