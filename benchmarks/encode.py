@@ -3,8 +3,8 @@
 `python benchmarks/encode.py` encodes XQuAD's 240 English paragraphs with `SentenceTransformer.encode` (its
 defaults: float32, batches of 32) and with mretrieve's number types in turn, and prints medians, ratios, the
 agreement of the embeddings, nDCG@10 on four languages, and the share of this machine's bfloat16 matrix
-peak that is reached. `--queries` times short queries instead: one, and batches of growing size, by backend;
-that is where `BULK_TOKENS` in `mretrieve/encode/choose.py` comes from.
+peak that is reached. `--queries` times short queries instead: one, and batches of growing size, by backend,
+to place `BULK_TOKENS` in `mretrieve/encode/choose.py` by.
 """
 
 import statistics

@@ -1,7 +1,7 @@
 """The one place that says which backend and number type encodes a batch.
 
-The figures behind it are printed by `python benchmarks/encode.py`: for a few texts ONNX Runtime wins,
-because torch takes seconds to import and load; for many, torch with packed bfloat16 weights wins.
+`python benchmarks/encode.py` prints the speeds behind it: for a few texts ONNX Runtime wins, because torch
+takes seconds to import and load; for many, torch with packed bfloat16 weights wins.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ Dtype = Literal["fp32", "bf16", "int8"]
 Backend = Literal["onnx", "torch"]
 
 BULK_TOKENS = 12_000
-"""From this many tokens on, loading torch pays for itself on the CPU."""
+"""From this many tokens on, loading torch pays for itself on the CPU; an estimate, not a measured optimum."""
 
 
 def choose_backend(n_tokens: int, *, device: str, dtype: str, ours: bool) -> tuple[Backend, Dtype]:
