@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mretrieve.models.nomic_config import NomicConfig
-from mretrieve.models.routers import Routing, make_router
+from mretrieve.models.routers import Routing
 
 Activation = Callable[[Tensor], Tensor]
 ExpertPart = tuple[Tensor, Tensor, Tensor | None]
@@ -109,25 +109,3 @@ class Experts(nn.Module):
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """(n_tokens, hidden) to (n_tokens, hidden)."""
         return self.dispatch(x, self.mlp, routing) + self.bias
-
-
-class MoEMLP(nn.Module):
-    """A router and its experts, in the place of a feed-forward network."""
-
-    def __init__(self, config: NomicConfig) -> None:
-        super().__init__()
-        self.router = make_router(config)
-        self.experts = Experts(config)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
-        """Route each token and sum its experts.
-
-        Args:
-            x: (..., hidden).
-
-        Returns:
-            As `x`, and the routing of the flattened tokens.
-        """
-        flat = x.reshape(-1, x.shape[-1])
-        routing: Routing = self.router(flat)
-        return self.experts(flat, routing).view_as(x), routing

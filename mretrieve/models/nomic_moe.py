@@ -15,7 +15,8 @@ from transformers.utils.generic import ModelOutput
 
 from mretrieve.errors import InputError
 from mretrieve.models.attention import Attention, Layout, PackedLayout, PaddedLayout, rotary_for
-from mretrieve.models.experts import ExpertWeights, MoEMLP, activation
+from mretrieve.models.experts import ExpertWeights, activation
+from mretrieve.models.moe import MoEMLP
 from mretrieve.models.nomic_config import NomicConfig
 from mretrieve.models.nomic_hub import NomicMoEConfig
 from mretrieve.models.routers import Routing

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mretrieve.models.experts import DISPATCHES, Experts, MoEMLP, dispatch_sorted
+from mretrieve.models.experts import DISPATCHES, Experts, dispatch_sorted
+from mretrieve.models.moe import MoEMLP
 from mretrieve.models.routers import Routing
 from tests.models.nomic import tiny_config
 
