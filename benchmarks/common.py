@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,6 +62,28 @@ def run_of(retriever: Retriever, queries: Sequence[Query], *, mode: Mode, top_k:
 def ndcg(run: Run, qrels: Mapping[str, Mapping[str, int]]) -> float:
     """Mean nDCG@10."""
     return evaluate(run, {q: dict(d) for q, d in qrels.items()}, ["nDCG@10"]).mean["nDCG@10"]
+
+
+def gemm_peak(dtype: str) -> float:
+    """GFLOP/s of a large matrix product on packed weights, the best of some: what this CPU can do at most.
+
+    Args:
+        dtype: `float32` or `bfloat16`.
+    """
+    import torch
+
+    from mretrieve.models.packed import linear
+
+    size, number_type = 2048, getattr(torch, dtype)
+    multiply = linear(torch.randn(size, size).to(number_type), None)
+    x = torch.randn(size, size).to(number_type)
+    best = 0.0
+    with torch.inference_mode():
+        for _ in range(15):
+            start = time.perf_counter()
+            multiply(x)
+            best = max(best, 2 * size**3 / (time.perf_counter() - start) / 1e9)
+    return best
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from common import arguments, ndcg, need, print_table, read_topics, write_json
+from common import arguments, gemm_peak, ndcg, need, print_table, read_topics, write_json
 from numpy.typing import NDArray
 
 from mretrieve.datasets.source import open_source
@@ -66,7 +66,7 @@ def compare_peer(folder: Path, runs: int) -> dict[str, object]:
         speed = medians["sentence-transformers"] / median
         rows.append([name, f"{n_tokens / median:,.0f}", f"{speed:.2f}", f"{cosine:.6f}"])
     print_table(["encoder", "tokens/s", "times the peer", "least cosine to fp32"], rows)
-    peak = bf16_peak()
+    peak = gemm_peak("bfloat16")
     reached = flops(encoders["auto"], texts) / medians["mretrieve auto"] / 1e9
     print(f"\nbf16 matrix peak {peak:.0f} GFLOP/s; mretrieve auto reaches {reached / peak:.0%} of it.\n")
     quality = quality_by_dtype(folder, encoders)
@@ -132,24 +132,6 @@ def flops(encoder: Encoder, texts: Sequence[str]) -> float:
     lengths = np.minimum(encoder.count_tokens(texts), 512).astype(float)
     per_token = 2 * (4 * hidden * hidden + 2 * hidden * ffn)
     return float(layers * (per_token * lengths.sum() + 4 * hidden * (lengths**2).sum()))
-
-
-def bf16_peak() -> float:
-    """GFLOP/s of a large packed bfloat16 matrix product, the best of some."""
-    import torch
-
-    from mretrieve.encode.flat import linear
-
-    size = 2048
-    multiply = linear(torch.randn(size, size).bfloat16(), torch.zeros(size).bfloat16(), gelu=False)
-    x = torch.randn(size, size).bfloat16()
-    best = 0.0
-    with torch.inference_mode():
-        for _ in range(15):
-            start = time.perf_counter()
-            multiply(x)
-            best = max(best, 2 * size**3 / (time.perf_counter() - start) / 1e9)
-    return best
 
 
 if __name__ == "__main__":

@@ -87,6 +87,60 @@ Kind = Annotated[Literal["query", "document"], typer.Option("--as", help="Which 
 Verify = Annotated[
     bool, typer.Option("--verify", help="Compare every file with its checksum, however large.")
 ]
+Base = Annotated[
+    str,
+    typer.Argument(metavar="BASE", help="Dense model: e5-small, a folder, or a hub id (BERT or NomicBert)."),
+]
+AnyModel = Annotated[
+    str, typer.Argument(metavar="MODEL", help="e5-small, a sentence-transformers folder, or a hub id.")
+]
+NewModel = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")]
+NewGraph = Annotated[Path, typer.Argument(metavar="OUT.onnx", help="File to write.")]
+Experts = Annotated[int, typer.Option(metavar="N", help="Experts in each sparse layer.")]
+ExpertsPerToken = Annotated[int, typer.Option(metavar="N", help="Experts that a token passes through.")]
+Every = Annotated[int, typer.Option(metavar="N", help="Every how many layers have experts; 1 for all.")]
+Last = Annotated[int | None, _option(metavar="N", help="Experts only among the last N layers.")]
+Way = Annotated[
+    Literal["exact", "nomic"], typer.Option(help="Keep the base's embeddings, or do as contrastors.")
+]
+Router = Annotated[str, typer.Option(metavar="NAME", help="How tokens find their experts.")]
+Noise = Annotated[
+    float, typer.Option(metavar="X", help="Noise on the copies, as a part of their own spread.")
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="Of everything that is random.")]
+Int8 = Annotated[bool, typer.Option("--int8", help="Store and multiply the weights in 8 bits.")]
+Opset = Annotated[int, typer.Option(metavar="N", help="Version of the ONNX operators.")]
+Parallel = Annotated[
+    Path,
+    typer.Option(
+        metavar="FILE", help="Parallel text: .jsonl[.xz], one sentence a row, a field per language."
+    ),
+]
+Report = Annotated[Path, typer.Option(metavar="FOLDER", help="Report to write.")]
+Langs = Annotated[
+    str | None, _option(metavar="CODES", help="Languages, separated by commas; all by default.")
+]
+KeptLangs = Annotated[
+    str, typer.Option("--langs", metavar="CODES", help="Languages to keep, separated by commas.")
+]
+Rows = Annotated[int | None, _option(metavar="N", help="Sentences to read, at most; all by default.")]
+KeptExperts = Annotated[
+    int | None, _option(metavar="N", help="Experts to keep in each sparse layer; all by default.")
+]
+TrimVocab = Annotated[bool, typer.Option("--trim-vocab", help="Keep only the pieces that the languages use.")]
+SampleTexts = Annotated[
+    list[str] | None,
+    _option(
+        "--data",
+        metavar="SOURCE",
+        help="Text of these languages, by which experts and pieces are chosen: parallel text or documents "
+        "with their language; may be given many times.",
+    ),
+]
+TestText = Annotated[
+    Path | None,
+    _option("--test", metavar="FILE", help="Parallel text on which to compare both models; none by default."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say more on stderr, and where errors come from.")

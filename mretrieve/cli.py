@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 from mretrieve import arguments as take
-from mretrieve import report
+from mretrieve import cli_models, report
 from mretrieve.errors import InputError, MissingDependencyError
 
 OnProgress = Callable[[str, int, int | None], None]
@@ -247,6 +247,9 @@ def info(path: take.Index, verify: take.Verify = False, as_json: take.AsJson = F
         report.write_json({"index": str(path), **asdict(manifest), **more})
     else:
         report.write(report.format_manifest(path, manifest, java=java, verified=verify))
+
+
+app.add_typer(cli_models.app)
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -182,3 +183,48 @@ def _no_room(path: Path) -> str:
         f"No space left for {path} (the disk is full, or a quota or limit was met). Free some space and "
         "run the same command again: it goes on where it stopped."
     )
+
+
+def refuse_used_folder(out: Path) -> None:
+    """Raise InputError unless `out` is a free name or an empty folder."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()) or (out.is_dir() and any(out.iterdir())):
+        raise InputError(f"{out} exists already: give a new folder, or remove it first.")
+
+
+@contextmanager
+def new_folder(out: Path, *, check: Callable[[Path], None] = refuse_used_folder) -> Iterator[Path]:
+    """A folder to fill that becomes `out`, whole or not at all.
+
+    Args:
+        out: where it will stand.
+        check: raises InputError where `out` may not be replaced; asked before and after the filling.
+
+    Yields:
+        An empty folder beside `out`, removed on an error.
+
+    Raises:
+        InputError: as `check` says, or `out` cannot be written.
+    """
+    check(out)
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        with storage_errors(out):
+            yield building
+            sync_tree(building)
+            building.chmod(0o755)
+            check(out)
+            _put_in_place(building, out)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _put_in_place(building: Path, out: Path) -> None:
+    if not out.is_dir() or not any(out.iterdir()):
+        building.rename(out)  # over an empty folder, too
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+    out.rename(old)
+    building.rename(out)
+    shutil.rmtree(old, ignore_errors=True)

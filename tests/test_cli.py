@@ -14,7 +14,7 @@ from mretrieve.errors import MissingDependencyError
 from mretrieve.types import Hit
 from tests.conftest import COLLECTION, write_jsonl
 
-COMMANDS = ["index", "search", "run", "evaluate", "encode", "info"]
+COMMANDS = ["index", "search", "run", "evaluate", "encode", "info", "upcycle", "export", "routing", "extract"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -100,3 +100,22 @@ def test_make_folder_and_syncs_accept_what_is_there_already(tmp_path):
     files.make_folder(folder)
     files.sync_tree(tmp_path)
     assert (folder / "kept").read_text() == "x"
+
+
+def test_a_new_folder_may_take_the_place_of_an_empty_one(tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    with files.new_folder(out) as building:
+        (building / "weights").write_text("whole", encoding="utf-8")
+        assert list(out.iterdir()) == []
+    assert (out / "weights").read_text(encoding="utf-8") == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_fills_up_meanwhile_is_kept(tmp_path):
+    out = tmp_path / "model"
+    with pytest.raises(InputError, match="exists already"), files.new_folder(out):
+        out.mkdir()
+        (out / "other").touch()
+    assert [path.name for path in out.iterdir()] == ["other"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

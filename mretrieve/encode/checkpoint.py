@@ -10,6 +10,7 @@ from typing import Any
 
 from mretrieve.cache import cache_folder, make_once
 from mretrieve.errors import InputError
+from mretrieve.models.config_file import is_nomic, read_nomic_config
 from mretrieve.models.embedded import embedded_folder
 from mretrieve.models.weights import read_json, weight_files
 
@@ -171,4 +172,6 @@ def _max_length(folder: Path, config: dict[str, Any]) -> int:
     positions = config.get("max_position_embeddings") or config.get("n_positions") or 512
     if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
         positions -= config["pad_token_id"] + 1
+    if is_nomic(config):
+        positions = read_nomic_config(folder).max_length
     return int(min(own or tokenizer or positions, positions))

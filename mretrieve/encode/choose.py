@@ -17,7 +17,9 @@ BULK_TOKENS = 12_000
 """From this many tokens on, loading torch pays for itself on the CPU; an estimate, not a measured optimum."""
 
 
-def choose_backend(n_tokens: int, *, device: str, dtype: str, ours: bool) -> tuple[Backend, Dtype]:
+def choose_backend(
+    n_tokens: int, *, device: str, dtype: str, ours: bool, onnx: bool
+) -> tuple[Backend, Dtype]:
     """Backend and number type for one call of the encoder.
 
     Args:
@@ -25,6 +27,7 @@ def choose_backend(n_tokens: int, *, device: str, dtype: str, ours: bool) -> tup
         device: `cpu` or `cuda`.
         dtype: what the user asked for: `auto`, `fp32`, `bf16` or `int8`.
         ours: whether our own code runs the architecture; sentence-transformers runs all others.
+        onnx: whether ONNX Runtime can run it.
 
     Raises:
         InputError: the number type is unknown or not available there.
@@ -32,10 +35,13 @@ def choose_backend(n_tokens: int, *, device: str, dtype: str, ours: bool) -> tup
     if dtype not in ("auto", *get_args(Dtype)):
         raise InputError(f"Unknown number type '{dtype}'. Choose from: auto, {', '.join(get_args(Dtype))}.")
     if dtype == "int8":
-        if device != "cpu" or not ours:
-            raise InputError("int8 works on the CPU with BERT-like models. Choose bf16 or fp32.")
+        if device != "cpu" or not onnx:
+            raise InputError(
+                "int8 works on the CPU with BERT-like models and with NomicMoE's softmax router. Choose bf16 "
+                "or fp32."
+            )
         return "onnx", "int8"
-    if device == "cpu" and ours and dtype != "bf16" and n_tokens < BULK_TOKENS:
+    if device == "cpu" and onnx and dtype != "bf16" and n_tokens < BULK_TOKENS:
         return "onnx", "fp32"
     if dtype == "auto":
         # Of models that we do not run ourselves nobody knows what bfloat16 does to their pooling.

@@ -1,20 +1,16 @@
 """Encoder: one interface to every embedding model."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mretrieve.encode.backends import Embed, architecture_of, load_backend
 from mretrieve.encode.checkpoint import Checkpoint, find_checkpoint
 from mretrieve.encode.choose import Backend, Dtype, choose_backend, find_device
 from mretrieve.encode.tokenize import tokenizer_for
 from mretrieve.errors import InputError
-from mretrieve.models.bert import is_bert
-
-Embed = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
 
 BATCH_TOKENS = {"onnx": 2048, "torch": 4096, "cuda": 32768}
 """Tokens per batch: on the CPU few enough that activations stay in its caches."""
@@ -52,7 +48,7 @@ class Encoder:
         self.document_prefix = self.checkpoint.document_prefix if document_prefix is None else document_prefix
         self.device = find_device(device)
         self.dtype = dtype
-        self._ours = self.checkpoint.pooling != "custom" and is_bert(self.checkpoint.config)
+        self._architecture = architecture_of(self.checkpoint)
         self._backends: dict[tuple[Backend, Dtype], Embed] = {}
         self._expected_tokens = 0
         self._choose(0)
@@ -70,9 +66,7 @@ class Encoder:
     @cached_property
     def dim(self) -> int:
         """Length of an embedding."""
-        if self._ours:
-            return int(self.checkpoint.config["hidden_size"])
-        return int(self.encode_queries(["length"]).shape[1])
+        return self._architecture.dim or int(self.encode_queries(["length"]).shape[1])
 
     def expect(self, n_tokens: int) -> Dtype:
         """Say how much text all coming calls hold, where they are parts of one job.
@@ -87,7 +81,8 @@ class Encoder:
 
     def _choose(self, n_tokens: int) -> tuple[Backend, Dtype]:
         n_tokens = max(n_tokens, self._expected_tokens)
-        return choose_backend(n_tokens, device=self.device, dtype=self.dtype, ours=self._ours)
+        kind = self._architecture
+        return choose_backend(n_tokens, device=self.device, dtype=self.dtype, ours=kind.ours, onnx=kind.onnx)
 
     def encode_queries(
         self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None
@@ -143,40 +138,10 @@ class Encoder:
 
     def _backend(self, backend: Backend, dtype: Dtype) -> Embed:
         if (backend, dtype) not in self._backends:
-            self._backends[backend, dtype] = self._load(backend, dtype)
+            self._backends[backend, dtype] = load_backend(
+                self.checkpoint, self._architecture, backend, device=self.device, dtype=dtype
+            )
         return self._backends[backend, dtype]
-
-    def _load(self, backend: Backend, dtype: Dtype) -> Embed:
-        folder = self.checkpoint.folder
-        model: Any
-        if backend == "onnx":
-            from mretrieve.encode.onnx import OnnxBert
-
-            model = OnnxBert(folder, int8=dtype == "int8")
-        else:
-            _yield_busy_cores()
-            import torch
-
-            torch_dtype = torch.bfloat16 if dtype == "bf16" else torch.float32
-            if not self._ours:
-                from mretrieve.encode.library import LibraryModel
-
-                return LibraryModel(folder, device=self.device, dtype=torch_dtype).embed
-            from mretrieve.encode.flat import FlatBert
-
-            model = FlatBert(folder, device=self.device, dtype=torch_dtype)
-        pooling = self.checkpoint.pooling
-        return lambda batch: pool(model.hidden_states(batch), [len(ids) for ids in batch], mode=pooling)
-
-
-def _yield_busy_cores() -> None:
-    """Have torch's threads sleep soon when they wait for each other, instead of spinning for long.
-
-    With one of two cores taken by another program, encoding is 1.5 times as fast for it; on an idle
-    machine nothing changes. The library reads the setting once, when torch is imported.
-    """
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 def batches_by_length(ids: Sequence[NDArray[np.int32]], *, budget: int) -> Iterator[list[int]]:
@@ -195,25 +160,3 @@ def batches_by_length(ids: Sequence[NDArray[np.int32]], *, budget: int) -> Itera
         tokens += len(ids[row])
     if batch:
         yield batch
-
-
-def pool(hidden: NDArray[np.float32], lengths: Sequence[int], *, mode: str) -> NDArray[np.float32]:
-    """Token states to one vector a text.
-
-    Args:
-        hidden: (n_tokens, dim) float32, text after text.
-        lengths: tokens of each text.
-        mode: `mean`, `cls` (the first token) or `lasttoken`.
-
-    Returns:
-        (n_texts, dim) float32, not normalised.
-    """
-    sizes = np.asarray(lengths, np.int64)
-    ends = np.cumsum(sizes)
-    if mode == "cls":
-        pooled = hidden[ends - sizes]
-    elif mode == "lasttoken":
-        pooled = hidden[ends - 1]
-    else:
-        pooled = np.add.reduceat(hidden, ends - sizes, axis=0) / sizes[:, None].astype(np.float32)
-    return np.asarray(pooled, np.float32)

@@ -4,6 +4,7 @@ Everything else in the encoder works token by token, so how a batch is laid out 
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import groupby
 from typing import Protocol
 
@@ -11,8 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mretrieve.models.grouped import compute_capability
 from mretrieve.models.nomic_config import NomicConfig
 from mretrieve.models.rotary import apply_rotary, rotary_tables
+
+# torch 2.9 does not have it. It is imported where used, which loads the compiler and takes a second.
+_HAS_VARLEN = find_spec("torch.nn.attention.varlen") is not None
 
 
 class Layout(Protocol):
@@ -54,7 +59,9 @@ class PaddedLayout:
 class PackedLayout:
     """Tokens as (n_tokens,), text after text without padding.
 
-    Texts of equal length that are neighbours are computed together, so sort a batch by length.
+    How texts are kept apart depends on the device: one kernel of variable-length attention on a GPU; on a
+    CPU one call for each group of neighbours of equal length, so sort a batch by length there. Lengths are
+    known on the host, so that none of these ever asks the device.
 
     Args:
         lengths: tokens of each text, all above 0.
@@ -63,11 +70,47 @@ class PackedLayout:
 
     def __init__(self, lengths: Sequence[int], *, device: torch.device | None = None) -> None:
         self.groups = [(length, len(list(group))) for length, group in groupby(lengths)]
-        pieces = [torch.arange(length, device=device).repeat(n) for length, n in self.groups]
-        self.positions = torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.long, device=device)
+        self.longest = max(lengths, default=0)
+        sizes = torch.tensor(lengths, dtype=torch.long)
+        ends, n_tokens = sizes.cumsum(0), sum(lengths)
+        starts = (ends - sizes).repeat_interleave(sizes, output_size=n_tokens)
+        self.positions = (torch.arange(n_tokens) - starts).to(device)
+        self.bounds = F.pad(ends, (1, 0)).to(device, torch.int32)  # (n_texts + 1,)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(n_tokens, heads, head_dim) each, to the same; a text sees itself only."""
+        if has_varlen_kernel(q):
+            return self.attend_varlen(q, k, v)
+        return self.attend_groups(q, k, v) if q.device.type == "cpu" else self.attend_padded(q, k, v)
+
+    def attend_varlen(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As `attend`, in one flash attention kernel; where `has_varlen_kernel` says so."""
+        from torch.nn.attention.varlen import varlen_attn
+
+        bounds, longest = self.bounds, self.longest
+        attended = varlen_attn(q, k, v, bounds, bounds, longest, longest)
+        assert isinstance(attended, Tensor)
+        return attended
+
+    def attend_padded(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As `attend`, over a padded copy, for dtypes that variable-length attention does not take."""
+        sizes = self.bounds.diff().unsqueeze(1)  # (n_texts, 1)
+        visible = torch.arange(self.longest, device=q.device) < sizes  # (n_texts, longest)
+        text = torch.repeat_interleave(
+            torch.arange(len(sizes), device=q.device), sizes.squeeze(1), output_size=len(q)
+        )
+        rows = text * self.longest + self.positions  # of each token in the padded copy
+
+        def padded(x: Tensor) -> Tensor:
+            copy = x.new_zeros(len(sizes) * self.longest, *x.shape[1:]).index_copy(0, rows, x)
+            return copy.view(len(sizes), self.longest, *x.shape[1:]).transpose(1, 2)
+
+        mask = visible.view(len(sizes), 1, 1, self.longest)
+        attended = F.scaled_dot_product_attention(padded(q), padded(k), padded(v), attn_mask=mask)
+        return attended.transpose(1, 2).flatten(0, 1).index_select(0, rows)
+
+    def attend_groups(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """As `attend`, one group of equal length after the other."""
         contexts, start = [], 0
         for length, n in self.groups:
             rows = slice(start, start + n * length)
@@ -76,6 +119,18 @@ class PackedLayout:
             contexts.append(attended.transpose(1, 2).flatten(0, 1))
             start += n * length
         return torch.cat(contexts) if contexts else torch.zeros_like(q)
+
+
+def has_varlen_kernel(q: Tensor) -> bool:
+    """Whether variable-length flash attention runs on (n_tokens, heads, head_dim) queries like these.
+
+    It came with torch 2.10; the kernel wants compute capability 8.0, half precision, and heads of at most
+    256 features, a multiple of 8.
+    """
+    if q.device.type != "cuda" or q.dtype not in (torch.bfloat16, torch.float16) or not len(q):
+        return False
+    fits = q.shape[-1] % 8 == 0 and q.shape[-1] <= 256
+    return _HAS_VARLEN and fits and compute_capability(q.device) >= (8, 0)
 
 
 class Attention(nn.Module):
@@ -102,13 +157,13 @@ class Attention(nn.Module):
         Returns:
             As `x`.
         """
-        config = self.config
-        qkv = self.Wqkv(x).view(*x.shape[:-1], 3, config.num_attention_heads, config.head_dim)
-        q, k, v = qkv.unbind(dim=-3)
+        config, heads = self.config, self.config.num_attention_heads
+        qkv = self.Wqkv(x).view(*x.shape[:-1], 3 * heads, config.head_dim)
+        qk, v = qkv.split([2 * heads, heads], dim=-2)
         if rotary is not None:
-            cos, sin = rotary
-            q = apply_rotary(q, cos, sin, interleaved=config.rotary_interleaved)
-            k = apply_rotary(k, cos, sin, interleaved=config.rotary_interleaved)
+            # Queries and keys turn alike, so they turn together: half as many kernels.
+            qk = apply_rotary(qk, *rotary, interleaved=config.rotary_interleaved)
+        q, k = qk.chunk(2, dim=-2)
         mixed: Tensor = self.out_proj(layout.attend(q, k, v).flatten(-2))
         return mixed
 

@@ -1,21 +1,17 @@
 """Expert layers: many feed-forward networks, of which each token passes through a few.
 
 Fedus et al., 2021 (arXiv:2101.03961); without capacity and dropped tokens as in MegaBlocks (Gale et al.,
-2022, arXiv:2211.15841). How tokens meet their experts is a strategy that can be exchanged; all of them
-compute the same.
+2022, arXiv:2211.15841). How tokens meet their experts is a strategy of `mretrieve.models.dispatch`, which
+can be exchanged; all of them compute the same.
 """
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mretrieve.models.dispatch import Activation, Dispatch, ExpertPart, dispatch_auto
 from mretrieve.models.nomic_config import NomicConfig
-from mretrieve.models.routers import Routing
-
-Activation = Callable[[Tensor], Tensor]
-ExpertPart = tuple[Tensor, Tensor, Tensor | None]
+from mretrieve.models.routing import Routing
 
 
 def activation(name: str) -> Activation:
@@ -58,45 +54,6 @@ class ExpertWeights(nn.Module):
         return F.linear(self.act(F.linear(x, w1, b1)), w2.t())
 
 
-Dispatch = Callable[[Tensor, ExpertWeights, Routing], Tensor]
-"""(n_tokens, hidden) tokens, weights and routing to the sums of gated outputs, (n_tokens, hidden)."""
-
-
-def dispatch_sorted(x: Tensor, weights: ExpertWeights, routing: Routing) -> Tensor:
-    """Sort the tokens by expert, run each expert once on its own, sort back.
-
-    Exact: no capacity, no padding, no dropped token, and the sum over a token's experts is always taken
-    in the same order, in float32. The counts are read on the host, so this one synchronises a GPU.
-    """
-    n_tokens, top_k = routing.experts.shape
-    order = routing.experts.flatten().argsort(stable=True)  # (n_tokens * top_k,)
-    counts = routing.experts.flatten().bincount(minlength=weights.n_experts).tolist()
-    pieces = torch.split(x[order // top_k], counts)
-    parts = zip(pieces, weights.split(), strict=True)
-    outputs = [weights.run(piece, part) for piece, part in parts if len(piece)]
-    if not outputs:
-        return torch.zeros_like(x)
-    back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-    chosen = torch.cat(outputs)[back].view(n_tokens, top_k, -1)
-    return (chosen.float() * routing.gates.unsqueeze(-1)).sum(dim=1).to(x.dtype)
-
-
-def dispatch_all(x: Tensor, weights: ExpertWeights, routing: Routing) -> Tensor:
-    """Run every expert on every token and weigh with the gates, most of which are 0.
-
-    Many times the work, but without any decision that depends on the data: for comparison.
-    """
-    gates = torch.zeros_like(routing.logits).scatter(1, routing.experts, routing.gates)
-    total = torch.zeros_like(x, dtype=torch.float32)
-    for number, part in enumerate(weights.split()):
-        total = total + weights.run(x, part).float() * gates[:, number, None]
-    return total.to(x.dtype)
-
-
-DISPATCHES: dict[str, Dispatch] = {"sorted": dispatch_sorted, "all": dispatch_all}
-"""Strategies by name; the values agree, the time does not."""
-
-
 class Experts(nn.Module):
     """Routed experts and one bias that all tokens get once, unweighted."""
 
@@ -104,7 +61,7 @@ class Experts(nn.Module):
         super().__init__()
         self.mlp = ExpertWeights(config)
         self.bias = nn.Parameter(torch.zeros(config.hidden_size))
-        self.dispatch: Dispatch = dispatch_sorted
+        self.dispatch: Dispatch = dispatch_auto
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         """(n_tokens, hidden) to (n_tokens, hidden)."""

@@ -6,6 +6,7 @@ hub format is read by `mretrieve.models.nomic_official`.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from difflib import SequenceMatcher
 from typing import Any
 
 from mretrieve.errors import InputError
@@ -13,6 +14,8 @@ from mretrieve.errors import InputError
 MODEL_TYPE = "mretrieve_nomic_moe"
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "relu")
 POSITIONS = ("rotary", "absolute")
+ROUTERS = ("softmax", "xmoe", "stable", "sequence", "language", "top_p", "stratified")
+BALANCE_LOSSES = ("megablocks", "switch", "gshard", "stable")
 
 _REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
@@ -25,6 +28,16 @@ class NomicConfig:
     first token has position `first_position`: 0 in BERT, pad id + 1 in RoBERTa and XLM-R.
     `attention_bias` is for both Wqkv and out_proj. `normalize_gates` divides the chosen gates by their
     sum, `expert_biases` gives each expert its own inner bias; the official model has neither.
+
+    Routing, by the name in `router` (see `mretrieve.models.routers`): `router_dim` is the width that `xmoe`
+    and `stable` route in, 0 for their papers' (half the experts, and 50); `router_temperature` is that of
+    `xmoe`; `router_top_p` the probability that `top_p` gathers; `router_stage` that of `stable`, 1 or 2;
+    `languages` the codes that `language` has rows for, the first with id 1, and `language_dropout` the
+    share of texts whose language it does not hear in training.
+
+    Training: `auxiliary_losses` adds `balance_loss` times `router_aux_loss_coef`, and the z-loss, the
+    entropy and the distillation loss (`stable` only) times theirs. The maskings and `hidden_dropout`
+    are probabilities; nothing is masked or dropped in evaluation.
 
     Raises:
         InputError: sizes that do not fit together, or an unknown choice.
@@ -52,14 +65,29 @@ class NomicConfig:
     num_experts: int = 0
     moe_top_k: int = 0
     router: str = "softmax"
+    router_dim: int = 0
+    router_temperature: float = 0.3
+    router_top_p: float = 0.4
+    router_stage: int = 1
+    languages: tuple[str, ...] = ()
+    language_dropout: float = 0.1
     normalize_gates: bool = False
     expert_biases: bool = False
+    balance_loss: str = "megablocks"
     router_aux_loss_coef: float = 0.0
+    router_z_loss_coef: float = 0.0
+    router_entropy_coef: float = 0.0
+    router_distillation_coef: float = 1.0
+    expert_output_masking: float = 0.0
+    final_output_masking: float = 0.0
+    hidden_dropout: float = 0.0
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
         self._check_types()
         self._check_encoder()
+        self._check_training()
+        self._check_router()
         self._check_experts()
 
     @property
@@ -77,9 +105,18 @@ class NomicConfig:
         """Tokens that a text may have, special ones included."""
         return self.max_position_embeddings - self.first_position
 
+    @property
+    def light_dim(self) -> int:
+        """Width of the embeddings that the light router of `stable` sees; 50 in its paper."""
+        return self.router_dim or 50
+
+    def language_id(self, code: str) -> int:
+        """What the model's `language_ids` call a language: from 1, and 0 if `languages` lacks it."""
+        return self.languages.index(code) + 1 if code in self.languages else 0
+
     def to_dict(self) -> dict[str, Any]:
-        """The fields for `config.json`, `moe_layers` as a list."""
-        return asdict(self) | {"moe_layers": list(self.moe_layers)}
+        """The fields for `config.json`, tuples as lists."""
+        return asdict(self) | {"moe_layers": list(self.moe_layers), "languages": list(self.languages)}
 
     def _check_types(self) -> None:
         for field in fields(self):
@@ -118,6 +155,47 @@ class NomicConfig:
                     "an even number of features, at least 2."
                 )
 
+    def _check_training(self) -> None:
+        _check_choice("balance_loss", self.balance_loss, BALANCE_LOSSES)
+        for name in ("aux_loss", "z_loss", "entropy", "distillation"):
+            if not getattr(self, f"router_{name}_coef") >= 0:
+                value = getattr(self, f"router_{name}_coef")
+                raise InputError(f"Config field router_{name}_coef must be 0 or above, got {value}.")
+        masking = ("expert_output_masking", "final_output_masking")
+        for name in (*masking, "hidden_dropout", "language_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(
+                    f"Config field {name} must be a probability below 1, got {getattr(self, name)}."
+                )
+
+    def _check_router(self) -> None:
+        if self.router not in ROUTERS:
+            near = sorted(ROUTERS, key=lambda name: -SequenceMatcher(None, self.router, name).ratio())
+            raise InputError(f"Unknown router '{self.router}'. Known, nearest first: {', '.join(near)}.")
+        if self.router_dim < 0:
+            raise InputError(f"Config field router_dim must be 0 or above, got {self.router_dim}.")
+        if not self.router_temperature > 0:
+            raise InputError(
+                f"Config field router_temperature must be above 0, got {self.router_temperature}."
+            )
+        if not 0 < self.router_top_p <= 1:
+            raise InputError(
+                f"Config field router_top_p must be above 0 and at most 1, got {self.router_top_p}."
+            )
+        if self.router_stage not in (1, 2) or (self.router_stage == 2 and self.router != "stable"):
+            raise InputError(
+                "Config field router_stage must be 1, or 2 with the router 'stable', got "
+                f"{self.router_stage} with '{self.router}'."
+            )
+        codes = self.languages
+        if type(codes) not in (tuple, list) or any(type(code) is not str for code in codes):
+            raise InputError(f"languages must be a list of language codes, got {codes!r}.")
+        object.__setattr__(self, "languages", tuple(codes))
+        if len(set(codes)) < len(codes):
+            raise InputError(f"languages must be different codes, got {list(codes)}.")
+        if self.router == "language" and not codes:
+            raise InputError("The router 'language' needs the field languages: the codes that it knows.")
+
     def _check_experts(self) -> None:
         object.__setattr__(self, "moe_layers", tuple(self.moe_layers))
         layers = self.moe_layers
@@ -137,6 +215,11 @@ class NomicConfig:
         if not 1 <= self.moe_top_k <= self.num_experts:
             raise InputError(
                 f"moe_top_k must be between 1 and num_experts ({self.num_experts}), got {self.moe_top_k}."
+            )
+        if self.router == "stratified" and self.num_experts % self.moe_top_k:
+            raise InputError(
+                f"The router 'stratified' divides the experts evenly into moe_top_k strata: num_experts "
+                f"{self.num_experts} is no multiple of moe_top_k {self.moe_top_k}."
             )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from mretrieve.errors import InputError
-from mretrieve.models.nomic_config import NomicConfig, parse_config
+from mretrieve.files import new_folder, refuse_used_folder
+from mretrieve.models.config_file import read_nomic_config
+from mretrieve.models.nomic_config import NomicConfig
 from mretrieve.models.nomic_hub import NomicMoEConfig
 from mretrieve.models.nomic_moe import NomicMoEModel
-from mretrieve.models.nomic_official import is_official, official_config, parse_official
+from mretrieve.models.nomic_official import official_config
+from mretrieve.models.unigram import UNIGRAM_REST, UNIGRAM_TABLE, UNIGRAM_TRIE
 from mretrieve.models.weights import read_json, read_weights
 
 _TOKENIZER_FILES = (
@@ -24,6 +26,9 @@ _TOKENIZER_FILES = (
     "added_tokens.json",
     "sentencepiece.bpe.model",
     "vocab.txt",
+    UNIGRAM_TRIE,
+    UNIGRAM_TABLE,
+    UNIGRAM_REST,
 )
 _NOMIC_PROMPTS = {"query": "search_query: ", "passage": "search_document: "}
 _POOLING_KEYS = {
@@ -34,31 +39,6 @@ _POOLING_KEYS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-
-
-def read_nomic_config(folder: Path) -> NomicConfig:
-    """The config of a checkpoint folder, official or ours.
-
-    Raises:
-        InputError: there is none, or it is not one of a NomicMoE.
-    """
-    content = read_config_file(folder)
-    try:
-        return parse_official(content) if is_official(content) else parse_config(content)
-    except InputError as error:
-        raise InputError(f"{folder / 'config.json'}: {error}") from error
-
-
-def read_config_file(folder: Path) -> dict[str, Any]:
-    """The `config.json` of any checkpoint folder.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    file = folder / "config.json"
-    if not file.is_file():
-        raise InputError(f"{folder} has no config.json: give the folder of a checkpoint.")
-    return read_json(file)
 
 
 def load_nomic_moe(
@@ -145,20 +125,13 @@ def save_nomic_moe(
             taken over, or the official format cannot say what the model is.
     """
     folder, source = Path(folder), Path(tokenizer)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists already: give a new folder, or remove it first.")
+    refuse_used_folder(folder)
     if not (source / "tokenizer.json").is_file():
         raise InputError(f"{source} has no tokenizer.json: give a folder with the model's tokenizer.")
     config = official_config(model.sizes) if official else _own_config(model)
     settings = _settings(source, model.sizes, prompts, max_length) | {"config.json": config}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with new_folder(folder) as building:
         _fill(building, model, source, settings)
-        building.chmod(0o755)
-        building.rename(folder)  # over an empty folder, too
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return folder
 
 

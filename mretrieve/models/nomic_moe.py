@@ -4,8 +4,8 @@ Nussbaum & Duderstadt, 2025 (arXiv:2502.07972). Plain PyTorch; parameters have t
 layout of the official file. Besides padded batches it takes packed ones, which hold no padding at all.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,11 +15,13 @@ from transformers.utils.generic import ModelOutput
 
 from mretrieve.errors import InputError
 from mretrieve.models.attention import Attention, Layout, PackedLayout, PaddedLayout, rotary_for
+from mretrieve.models.balance import auxiliary_losses
 from mretrieve.models.experts import ExpertWeights, activation
 from mretrieve.models.moe import MoEMLP
 from mretrieve.models.nomic_config import NomicConfig
 from mretrieve.models.nomic_hub import NomicMoEConfig
-from mretrieve.models.routers import Routing
+from mretrieve.models.router_stable import StableRouter
+from mretrieve.models.routers import ROUTERS, Router, Routing, RoutingContext
 
 
 @dataclass
@@ -27,15 +29,30 @@ class NomicMoEOutput(ModelOutput):
     """What the encoder returns.
 
     `last_hidden_state` is (batch, length, hidden), or (n_tokens, hidden) of a packed batch.
-    `hidden_states` holds the embeddings and each layer's output, if asked for. `router_logits` and
-    `router_experts` hold, for each expert layer, (n_tokens, n_experts) float32 and (n_tokens, top_k)
-    int64; a padded batch's tokens are its flattened (batch, length), padding included.
+    `hidden_states` holds the embeddings and each layer's output, if asked for. `router_logits`,
+    `router_experts` and `router_gates` hold, for each expert layer, (n_tokens, n_experts) float32,
+    (n_tokens, top_k) int64 and (n_tokens, top_k) float32, as `Routing` says: an expert with gate 0 was not
+    used. A padded batch's tokens are its flattened (batch, length), padding included.
+
+    `auxiliary_loss` is there in training mode: what the config wants added to the task's loss, over real
+    tokens (the sum of `auxiliary_losses`).
     """
 
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     router_logits: tuple[Tensor, ...] | None = None
     router_experts: tuple[Tensor, ...] | None = None
+    router_gates: tuple[Tensor, ...] | None = None
+    auxiliary_loss: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the layers have to know of a batch beyond its states; the context only for routers that ask."""
+
+    layout: Layout
+    rotary: tuple[Tensor, Tensor] | None
+    context: RoutingContext | None = None
 
 
 class Embeddings(nn.Module):
@@ -70,8 +87,9 @@ class DenseMLP(nn.Module):
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.fc2_bias)
         self.act = activation(config.hidden_act)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+    def forward(self, x: Tensor, context: RoutingContext | None = None) -> tuple[Tensor, None]:
         """(..., hidden) to the same; there is no routing to report."""
+        del context
         return self.fc2(self.act(self.fc1(x))), None
 
 
@@ -84,18 +102,23 @@ class Layer(nn.Module):
         self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MoEMLP(config) if has_experts else DenseMLP(config)
         self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout)
 
-    def forward(
-        self, x: Tensor, layout: Layout, rotary: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Routing | None]:
+    def forward(self, x: Tensor, batch: Batch) -> tuple[Tensor, Routing | None]:
         """(..., hidden) to the same, and the routing if the layer has experts."""
-        x = self.norm1(x + self.attn(x, layout, rotary))
-        y, routing = self.mlp(x)
-        return self.norm2(x + y), routing
+        x = self.norm1(x + self.dropout(self.attn(x, batch.layout, batch.rotary)))
+        y, routing = self.mlp(x, batch.context)
+        return self.norm2(x + self.dropout(y)), routing
 
 
 class Encoder(nn.Module):
-    """All layers, one after the other."""
+    """All layers, one after the other.
+
+    With `gradient_checkpointing`, which transformers sets, layers forget what they computed in training
+    and compute it again for the gradients.
+    """
+
+    _gradient_checkpointing_func: Callable[..., Any]
 
     def __init__(self, config: NomicConfig) -> None:
         super().__init__()
@@ -103,20 +126,33 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(
             Layer(config, has_experts=i in config.moe_layers) for i in range(config.num_hidden_layers)
         )
+        self.gradient_checkpointing = False
 
-    def forward(self, x: Tensor, layout: Layout, *, keep: bool) -> tuple[list[Tensor], list[Routing]]:
+    def forward(self, x: Tensor, batch: Batch, *, keep: bool) -> tuple[list[Tensor], list[Routing]]:
         """Normed embeddings to hidden states, and the routing of each expert layer.
 
         The states are those before and after each layer with `keep`, else the last one alone.
         """
-        rotary = rotary_for(layout, self.config)
         states, routings = [x], []
         for layer in self.layers:
-            x, routing = layer(x, layout, rotary)
+            x, routing = self._run(layer, x, batch)
             states = [*states, x] if keep else [x]
             if routing is not None:
                 routings.append(routing)
         return states, routings
+
+    def _run(self, layer: nn.Module, x: Tensor, batch: Batch) -> tuple[Tensor, Routing | None]:
+        if not (self.gradient_checkpointing and self.training):
+            y, routing = layer(x, batch)
+            return y, routing
+
+        def flat(x: Tensor) -> tuple[Tensor | None, ...]:
+            y, routing = layer(x, batch)
+            return (y, *(routing or ()))
+
+        # One flat tuple, because reentrant checkpointing lets no gradient through tensors further inside.
+        y, *parts = self._gradient_checkpointing_func(flat, x)
+        return y, Routing(*parts) if parts else None
 
 
 class NomicMoEModel(PreTrainedModel):  # type: ignore[no-untyped-call]
@@ -124,6 +160,7 @@ class NomicMoEModel(PreTrainedModel):  # type: ignore[no-untyped-call]
 
     config_class = NomicMoEConfig
     base_model_prefix = ""
+    supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["Layer"]
 
@@ -132,6 +169,11 @@ class NomicMoEModel(PreTrainedModel):  # type: ignore[no-untyped-call]
         self.sizes = config.sizes
         self.embeddings = Embeddings(self.sizes)
         self.emb_ln = nn.LayerNorm(self.sizes.hidden_size, eps=self.sizes.layer_norm_eps)
+        self.dropout = nn.Dropout(self.sizes.hidden_dropout)
+        self.router_embeddings = None
+        if self.sizes.moe_layers and self.sizes.router == "stable":
+            self.router_embeddings = nn.Embedding(self.sizes.vocab_size, self.sizes.light_dim)
+            self.router_embeddings.requires_grad_(self.sizes.router_stage == 1)
         self.encoder = Encoder(self.sizes)
         self.post_init()  # type: ignore[no-untyped-call]
 
@@ -144,12 +186,31 @@ class NomicMoEModel(PreTrainedModel):  # type: ignore[no-untyped-call]
         assert isinstance(value, nn.Embedding)
         self.embeddings.word_embeddings = value
 
+    def set_router_stage(self, stage: int) -> None:
+        """Go to the other stage of the router `stable`; it is saved with the config.
+
+        Args:
+            stage: 1 to learn the routing, 2 to route by the frozen light routers. In 2 their parameters
+                want no gradient: make the optimizer afterwards, or it may go on decaying them.
+
+        Raises:
+            InputError: there is no such stage, or another router.
+        """
+        self.sizes = replace(self.sizes, router_stage=stage)
+        self.config.router_stage = stage
+        if self.router_embeddings is not None:
+            self.router_embeddings.requires_grad_(stage == 1)
+        for module in self.modules():
+            if isinstance(module, StableRouter):
+                module.set_stage(stage)
+
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         *,
+        language_ids: Tensor | None = None,
         output_hidden_states: bool = False,
         return_dict: bool = True,
     ) -> NomicMoEOutput | tuple[Any, ...]:
@@ -159,29 +220,43 @@ class NomicMoEModel(PreTrainedModel):  # type: ignore[no-untyped-call]
             input_ids: (batch, length) integers.
             attention_mask: (batch, length), 1 on real tokens; all are real without it.
             token_type_ids: (batch, length); all 0 without them.
+            language_ids: (batch,), `NomicConfig.language_id` of each text, for the router `language`; other
+                routers do not look at them.
             output_hidden_states: whether to keep every layer's output.
             return_dict: whether to return a `NomicMoEOutput` instead of its values as a tuple.
 
         Raises:
-            InputError: texts longer than the model's positions allow.
+            InputError: texts longer than the model's positions allow, or not one language for each.
         """
-        layout = PaddedLayout(attention_mask, shape=input_ids.shape, device=input_ids.device)
         self._check_length(input_ids.shape[1])
-        output = self._encode(input_ids, token_type_ids, layout, keep=output_hidden_states)
+        layout = PaddedLayout(attention_mask, shape=input_ids.shape, device=input_ids.device)
+        context = None
+        if self._needs_context:
+            context = RoutingContext.padded(input_ids, attention_mask, language_ids)
+        batch = self._batch(layout, context)
+        x = self.embeddings(input_ids, token_type_ids, layout.positions)
+        output = self._encode(x, batch, mask=attention_mask, keep=output_hidden_states)
         return output if return_dict else output.to_tuple()
 
     def forward_packed(
-        self, input_ids: Tensor, lengths: Sequence[int], *, output_hidden_states: bool = False
+        self,
+        input_ids: Tensor,
+        lengths: Sequence[int],
+        *,
+        language_ids: Tensor | None = None,
+        output_hidden_states: bool = False,
     ) -> NomicMoEOutput:
         """Encode texts that lie one after the other without padding.
 
         Args:
             input_ids: (n_tokens,) integers, text after text.
             lengths: tokens of each text; neighbours of equal length are computed together.
+            language_ids: (n_texts,), as in `forward`.
             output_hidden_states: whether to keep every layer's output.
 
         Raises:
-            InputError: a text is empty or too long, or `lengths` do not sum to n_tokens.
+            InputError: a text is empty or too long, `lengths` do not sum to n_tokens, or there is not one
+                language for each text.
         """
         if sum(lengths) != len(input_ids) or min(lengths, default=1) < 1:
             raise InputError(
@@ -190,18 +265,36 @@ class NomicMoEModel(PreTrainedModel):  # type: ignore[no-untyped-call]
             )
         self._check_length(max(lengths, default=0))
         layout = PackedLayout(lengths, device=input_ids.device)
-        return self._encode(input_ids, None, layout, keep=output_hidden_states)
+        context = None
+        if self._needs_context:
+            context = RoutingContext.packed(input_ids, lengths, language_ids)
+        batch = self._batch(layout, context)
+        x = self.embeddings(input_ids, None, layout.positions)
+        return self._encode(x, batch, mask=None, keep=output_hidden_states)
 
-    def _encode(
-        self, input_ids: Tensor, token_types: Tensor | None, layout: Layout, *, keep: bool
-    ) -> NomicMoEOutput:
-        x = self.emb_ln(self.embeddings(input_ids, token_types, layout.positions))
-        states, routings = self.encoder(x, layout, keep=keep)
+    @property
+    def _needs_context(self) -> bool:
+        return bool(self.sizes.moe_layers) and ROUTERS[self.sizes.router].needs_context
+
+    def _batch(self, layout: Layout, context: RoutingContext | None) -> Batch:
+        if context is not None and self.router_embeddings is not None:
+            context = replace(context, light_table=self.router_embeddings.weight)
+        return Batch(layout, rotary_for(layout, self.sizes), context)
+
+    def _encode(self, x: Tensor, batch: Batch, *, mask: Tensor | None, keep: bool) -> NomicMoEOutput:
+        """The embeddings, not yet normed, through all layers."""
+        states, routings = self.encoder(self.dropout(self.emb_ln(x)), batch, keep=keep)
+        loss = None
+        if self.training and routings:
+            losses = auxiliary_losses(routings, self.sizes, mask=mask)
+            loss = sum(losses.values(), routings[0].logits.new_zeros(()))
         return NomicMoEOutput(
             last_hidden_state=states[-1],
             hidden_states=tuple(states) if keep else None,
             router_logits=tuple(routing.logits for routing in routings),
             router_experts=tuple(routing.experts for routing in routings),
+            router_gates=tuple(routing.gates for routing in routings),
+            auxiliary_loss=loss,
         )
 
     def _check_length(self, length: int) -> None:
@@ -222,6 +315,8 @@ class NomicMoEModel(PreTrainedModel):  # type: ignore[no-untyped-call]
                 nn.init.zeros_(module.b1)
         elif isinstance(module, MoEMLP):
             nn.init.zeros_(module.experts.bias)
+        elif isinstance(module, Router):
+            module.reset(std)
         elif isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=std)
             if isinstance(module, nn.Linear) and module.bias is not None:

@@ -4,8 +4,9 @@ Komatsuzaki et al., 2023, Sparse Upcycling (arXiv:2212.05055). Each expert start
 feed-forward network, so training starts from what the dense model knows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,20 @@ from torch import Tensor
 
 from mretrieve.errors import InputError
 from mretrieve.models.bert import is_bert, read_bert
+from mretrieve.models.config_file import read_config_file
 from mretrieve.models.nomic_config import NomicConfig
-from mretrieve.models.nomic_files import load_nomic_moe, read_config_file
+from mretrieve.models.nomic_files import load_nomic_moe
 from mretrieve.models.nomic_hub import NomicMoEConfig
 from mretrieve.models.nomic_moe import NomicMoEModel
+from mretrieve.models.routers import make_router
 
 WAYS = ("exact", "nomic")
+FIELDS = (
+    *("router", "router_dim", "router_temperature", "router_top_p", "languages", "language_dropout"),
+    *("balance_loss", "router_aux_loss_coef", "router_z_loss_coef", "router_entropy_coef"),
+    *("router_distillation_coef", "expert_output_masking", "final_output_masking", "hidden_dropout"),
+)
+"""Fields of `NomicConfig` that `upcycle` takes beside its own arguments."""
 
 # Our name -> that of transformers' BertModel, within a layer; Wqkv is put together from three.
 _BERT_LAYER = {
@@ -37,7 +46,9 @@ def expert_layers(n_layers: int, *, every: int = 2, last: int | None = None) -> 
     Args:
         n_layers: of the encoder.
         every: 1 for all layers; else the official spacing, layers i with i % every == 1.
-        last: only among so many layers at the end (Post-MoE); everywhere without it.
+        last: only among so many layers at the end; everywhere without it. In Post-MoE (Zheng et al., 2024,
+            arXiv:2410.10626) routing parts languages in the last layers, so these alone become sparse:
+            `every=1, last=2`.
 
     Returns:
         Layer numbers from 0, at least one.
@@ -65,14 +76,15 @@ def upcycle(
     way: str = "exact",
     noise: float = 0.0,
     seed: int = 0,
+    **fields: Any,
 ) -> NomicMoEModel:
     """Upcycle a BERT-like checkpoint (BERT, RoBERTa, XLM-R, CamemBERT) or a dense NomicBert.
 
     `exact` keeps the biases, one inner bias per expert, and divides the gates by their sum: without noise
-    the new model computes what the base does, for experts that are alike count as one. `nomic` does as the
-    official code (contrastors): the biases of the layer are lost and the gates sum to less than 1, so the
-    model has to be trained before it is of use. In both, fresh routers, normal with the config's spread,
-    break the symmetry.
+    the new model computes what the base does with any router, for experts that are alike count as one.
+    `nomic` does as the official code (contrastors): the biases of the layer are lost and the gates sum to
+    less than 1, so the model has to be trained before it is of use. In both, fresh routers, normal with the
+    config's spread, break the symmetry.
 
     Args:
         base: folder of the dense checkpoint.
@@ -83,12 +95,13 @@ def upcycle(
         noise: standard deviation of what is added to the experts' matrices, as a part of the matrix's
             own; 0 for exact copies.
         seed: of routers and noise.
+        fields: the new model's other choices, as `router="xmoe"`: any of `FIELDS`, see `NomicConfig`.
 
     Returns:
         The sparse model in float32, in evaluation mode; positions stay as in the base.
 
     Raises:
-        InputError: the base is no dense encoder that we know, or the numbers do not fit together.
+        InputError: the base is no dense encoder that we know, or the choices do not fit together.
     """
     if way not in WAYS:
         raise InputError(f"Unknown way to upcycle '{way}'. Known: {', '.join(WAYS)}.")
@@ -96,6 +109,7 @@ def upcycle(
         raise InputError("Upcycling with no layers of experts changes nothing: give at least one.")
     if not noise >= 0:
         raise InputError(f"noise must be 0 or above, got {noise}.")
+    _check_fields(fields)
     dense, tensors = read_dense(Path(base))
     exact = way == "exact"
     config = replace(
@@ -105,10 +119,14 @@ def upcycle(
         moe_top_k=top_k,
         normalize_gates=exact,
         expert_biases=exact and dense.fc1_bias,
+        **fields,
     )
     generator = torch.Generator().manual_seed(seed)
     for layer in config.moe_layers:
         _upcycle_layer(tensors, f"encoder.layers.{layer}.mlp.", config, noise, generator)
+    if config.router == "stable":
+        table = torch.randn(config.vocab_size, config.light_dim, generator=generator)
+        tensors["router_embeddings.weight"] = table * config.initializer_range
     with torch.device("meta"):
         model = NomicMoEModel(NomicMoEConfig(**config.to_dict()))
     model.load_state_dict(tensors, strict=True, assign=True)
@@ -132,8 +150,31 @@ def _upcycle_layer(
         tensors[f"{prefix}experts.mlp.b1"] = b1.repeat(n)
     keep = config.normalize_gates and b2 is not None
     tensors[f"{prefix}experts.bias"] = b2 if keep and b2 is not None else torch.zeros(config.hidden_size)
-    router = torch.randn(n, config.hidden_size, generator=generator) * config.initializer_range
-    tensors[f"{prefix}router.layer.weight"] = router
+    router = make_router(config)
+    router.reset(config.initializer_range, generator)
+    tensors |= {f"{prefix}router.{name}": tensor for name, tensor in router.state_dict().items()}
+
+
+def _check_fields(fields: Mapping[str, Any]) -> None:
+    """Raise InputError unless all are among `FIELDS`."""
+    for name in fields:
+        if name not in FIELDS:
+            near = get_close_matches(name, FIELDS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise InputError(f"Upcycling knows no '{name}'.{hint} It takes {', '.join(FIELDS)}.")
+
+
+def layer_count(folder: Path | str) -> int:
+    """How many layers a checkpoint has, by its config alone.
+
+    Raises:
+        InputError: it has no config, or one that does not say.
+    """
+    content = read_config_file(Path(folder))
+    for name in ("num_hidden_layers", "n_layer"):
+        if type(content.get(name)) is int:
+            return int(content[name])
+    raise InputError(f"{Path(folder) / 'config.json'} does not say how many layers the model has.")
 
 
 def read_dense(folder: Path) -> tuple[NomicConfig, dict[str, Tensor]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mretrieve.encode import choose
-from mretrieve.encode.encoder import Encoder, batches_by_length, pool
+from mretrieve.encode.encoder import Encoder, batches_by_length
 from mretrieve.errors import InputError
 
 TEXTS = ["the being", "a", "thing in the inn " * 10, "be", ""]
@@ -67,13 +67,6 @@ def test_batches_keep_the_budget_and_every_row():
     ids = [np.zeros(n, np.int32) for n in (5, 30, 8, 8, 2)]
     batches = list(batches_by_length(ids, budget=16))
     assert batches == [[1], [2, 3], [0, 4]]
-
-
-def test_pooling():
-    hidden = np.array([[1, 0], [3, 0], [0, 4]], np.float32)
-    assert pool(hidden, [2, 1], mode="mean").tolist() == [[2, 0], [0, 4]]
-    assert pool(hidden, [2, 1], mode="cls").tolist() == [[1, 0], [0, 4]]
-    assert pool(hidden, [2, 1], mode="lasttoken").tolist() == [[3, 0], [0, 4]]
 
 
 def test_token_counts_are_not_cut(checkpoint):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mretrieve.encode.encoder import pool
+from mretrieve.encode.backends import pool
 from mretrieve.encode.onnx import OnnxBert
 from tests.encode.reference import embed
 

@@ -8,7 +8,15 @@ from tests.models.nomic import TINY, tiny_config
 
 
 def test_the_config_survives_json():
-    config = tiny_config(hidden_act="relu", position_embedding_type="absolute", first_position=2)
+    config = tiny_config(
+        hidden_act="relu",
+        position_embedding_type="absolute",
+        first_position=2,
+        router="language",
+        languages=("de", "sw"),
+        balance_loss="switch",
+        final_output_masking=0.25,
+    )
     content = json.loads(json.dumps(config.to_dict() | {"model_type": MODEL_TYPE, "dtype": "float32"}))
     assert parse_config(content) == config
 
@@ -43,6 +51,23 @@ def test_whole_numbers_serve_as_floats():
         ({"rotary_fraction": 0.4}, "must give an even number of features"),
         ({"first_position": 2}, "belongs to absolute positions"),
         ({"position_embedding_type": "absolute", "first_position": 64}, "must lie below"),
+        ({"router": "sofmax"}, "Unknown router 'sofmax'. Known, nearest first: softmax, "),
+        ({"router": "topp"}, "Known, nearest first: top_p, "),
+        ({"router_dim": -1}, "router_dim must be 0 or above, got -1"),
+        ({"router_temperature": 0}, "router_temperature must be above 0"),
+        ({"router_top_p": 0.0}, "router_top_p must be above 0 and at most 1, got 0.0"),
+        ({"router_top_p": 1.5}, "router_top_p must be above 0 and at most 1, got 1.5"),
+        ({"router_stage": 3, "router": "stable"}, "router_stage must be 1, or 2 with the router 'stable'"),
+        ({"router_stage": 2}, "got 2 with 'softmax'"),
+        ({"router": "language"}, "needs the field languages"),
+        ({"languages": "de"}, "languages must be a list of language codes, got 'de'"),
+        ({"languages": ["de", 3]}, "must be a list of language codes"),
+        ({"languages": ["de", "de"]}, "must be different codes"),
+        ({"router": "stratified", "moe_top_k": 3}, "num_experts 4 is no multiple of moe_top_k 3"),
+        ({"balance_loss": "even"}, "Unknown balance_loss 'even'. Known: megablocks, switch, gshard, stable"),
+        ({"router_z_loss_coef": -0.1}, "router_z_loss_coef must be 0 or above, got -0.1"),
+        ({"expert_output_masking": 1.0}, "expert_output_masking must be a probability below 1, got 1.0"),
+        ({"hidden_dropout": -0.1}, "hidden_dropout must be a probability"),
     ],
 )
 def test_wrong_values_are_named(changes, message):

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mretrieve.errors import InputError
-from mretrieve.models.nomic_files import load_nomic_moe, read_nomic_config, save_nomic_moe
+from mretrieve.models.config_file import read_nomic_config
+from mretrieve.models.nomic_files import load_nomic_moe, save_nomic_moe
 from mretrieve.models.register import register
 from tests.models.nomic import ABSENT, FIXTURE, official_folder, tiny_config, tiny_model
 

@@ -6,8 +6,17 @@ import torch
 import torch.nn.functional as F
 
 from mretrieve.errors import InputError
-from mretrieve.models.balance import load_balancing_loss
+from mretrieve.models.balance import (
+    BALANCE_LOSSES,
+    load_balancing_loss,
+    router_entropy_loss,
+    router_z_loss,
+    switch_loss,
+)
 from mretrieve.models.nomic_files import load_nomic_moe
+from mretrieve.models.nomic_hub import NomicMoEConfig
+from mretrieve.models.nomic_moe import NomicMoEModel
+from mretrieve.models.routers import ROUTERS
 from tests.models.nomic import ABSENT, FIXTURE, reference, tiny_config, tiny_model
 
 BATCHES = [
@@ -185,6 +194,118 @@ def test_every_parameter_learns():
     assert not idle
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("name", ROUTERS)
+def test_checkpointing_changes_no_gradient(name, reentrant):
+    changes = {"hidden_dropout": 0.2, "expert_output_masking": 0.2, "final_output_masking": 0.2}
+    losses = {"router_aux_loss_coef": 0.1, "router_z_loss_coef": 0.01}
+    config = tiny_config(router=name, languages=("de", "sw"), **changes, **losses)
+    batch = texts(lengths=(12, 12, 7))
+    ids, languages = torch.from_numpy(np.concatenate(batch)), torch.tensor([1, 2, 0])
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny_model(config).train()
+        if checkpointing:
+            checkpointing_enable(model, use_reentrant=reentrant)
+            assert model.encoder.gradient_checkpointing
+        torch.manual_seed(4)
+        output = model.forward_packed(ids, [12, 12, 7], language_ids=languages)
+        task = (output.last_hidden_state.square() * torch.linspace(-1, 1, 32)).sum()
+        (task + output.auxiliary_loss).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradient, gradients[1][name]), name
+
+
+def checkpointing_enable(model, **options):
+    """As `gradient_checkpointing_enable`, which newer versions of transformers call otherwise."""
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(options)
+    else:
+        model.gradient_checkpointing_enable(options)
+
+
+def test_the_auxiliary_loss_is_the_configs_over_real_tokens():
+    coefs = {"router_aux_loss_coef": 0.1, "router_z_loss_coef": 0.01, "router_entropy_coef": 0.001}
+    model = tiny_model(tiny_config(balance_loss="switch", **coefs)).train()
+    ids, mask = torch.randint(4, 48, (3, 6)), torch.tensor([[1] * 6, [1] * 4 + [0] * 2, [1] + [0] * 5])
+    output = model(ids, mask)
+    logits = output.router_logits
+    expected = (
+        0.1 * switch_loss(logits, top_k=2, mask=mask)
+        + 0.01 * router_z_loss(logits, mask=mask)
+        + 0.001 * router_entropy_loss(logits, mask=mask)
+    )
+    assert output.auxiliary_loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    packed = model.forward_packed(ids[mask.bool()], [6, 4, 1])
+    assert packed.auxiliary_loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    output.auxiliary_loss.backward()
+    assert model.encoder.layers[2].mlp.router.layer.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("balance", BALANCE_LOSSES)
+@pytest.mark.parametrize("name", ROUTERS)
+def test_every_balance_loss_teaches_every_router_and_leaves_padding_out(name, balance):
+    options = {"router_aux_loss_coef": 1.0, "languages": ("de",), "language_dropout": 0.0}
+    model = tiny_model(tiny_config(router=name, balance_loss=balance, **options)).train()
+    ids, mask = torch.full((4, 9), 7), torch.zeros(4, 9)
+    for row, text in enumerate(texts(lengths=(9, 7, 5, 2))):
+        ids[row, : len(text)], mask[row, : len(text)] = torch.from_numpy(text), 1
+    languages = torch.tensor([1, 0, 1, 1])
+    loss = model(ids, mask, language_ids=languages).auxiliary_loss
+    packed = model.forward_packed(ids[mask.bool()], [9, 7, 5, 2], language_ids=languages)
+    assert loss.item() == pytest.approx(packed.auxiliary_loss.item(), rel=1e-4)
+    loss.backward()
+    learned = {key for key, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    for layer in (1, 2):
+        prefix = f"encoder.layers.{layer}.mlp.router."
+        own = {prefix + key for key, _ in model.encoder.layers[layer].mlp.router.named_parameters()}
+        assert own - {f"{prefix}log_temperature"} <= learned
+    assert not any(key.startswith("encoder.layers.2.mlp.experts") for key in learned)
+
+
+@torch.no_grad()
+def test_there_is_no_auxiliary_loss_where_none_is_wanted():
+    ids = torch.tensor([[5, 6, 7]])
+    assert tiny_model()(ids).auxiliary_loss is None
+    assert tiny_model().train()(ids).auxiliary_loss == 0
+    assert tiny_model(tiny_config(**VARIANTS["dense"])).train()(ids).auxiliary_loss is None
+
+
+def test_fresh_routers_have_their_own_start():
+    config = tiny_config(router="xmoe", initializer_range=0.03)
+    torch.manual_seed(1)
+    router = NomicMoEModel(NomicMoEConfig(**config.to_dict())).encoder.layers[1].mlp.router
+    assert router.log_temperature.exp().item() == pytest.approx(0.3)
+    torch.testing.assert_close(router.experts.norm(dim=1), torch.full((4,), 0.1))
+    assert router.projection.weight.std().item() == pytest.approx(0.03, rel=0.3)
+
+
+@torch.no_grad()
+def test_dropout_is_for_training():
+    ids = torch.tensor([[5, 6, 7]])
+    plain, dropping = tiny_model(), tiny_model(tiny_config(hidden_dropout=0.5))
+    wanted = plain(ids).last_hidden_state
+    assert torch.equal(dropping(ids).last_hidden_state, wanted)
+    assert not torch.allclose(dropping.train()(ids).last_hidden_state, wanted, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+@torch.no_grad()
+def test_every_router_treats_texts_alone_and_together_alike(name):
+    model = tiny_model(tiny_config(router=name, languages=("de", "sw")))
+    batch, languages = texts(), torch.tensor([1, 2, 2, 0, 1])
+    alone = [
+        model(torch.tensor(ids)[None], language_ids=language[None]).last_hidden_state[0]
+        for ids, language in zip(batch, languages, strict=True)
+    ]
+    packed = model.forward_packed(
+        torch.from_numpy(np.concatenate(batch)), [len(ids) for ids in batch], language_ids=languages
+    )
+    torch.testing.assert_close(packed.last_hidden_state, torch.cat(alone), rtol=0, atol=1e-5)
+
+
 def test_routers_stay_in_float32_under_autocast():
     model = tiny_model()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -195,10 +316,10 @@ def test_routers_stay_in_float32_under_autocast():
 def test_the_tuple_holds_the_same_values():
     model, ids = tiny_model(), torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        hidden, logits, experts = model(ids, return_dict=False)
+        hidden, logits, experts, gates = model(ids, return_dict=False)
         output = model(ids)
     assert torch.equal(hidden, output.last_hidden_state)
-    assert len(logits) == len(experts) == 2
+    assert len(logits) == len(experts) == len(gates) == 2
 
 
 @pytest.mark.parametrize(("changes", "length"), [({}, 65), (VARIANTS["absolute"], 63)])

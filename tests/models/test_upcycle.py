@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from mretrieve.errors import InputError
 from mretrieve.models.nomic_files import load_nomic_moe, save_nomic_moe
 from mretrieve.models.register import register
-from mretrieve.models.upcycle import expert_layers, upcycle
+from mretrieve.models.routers import ROUTERS
+from mretrieve.models.upcycle import expert_layers, layer_count, upcycle
 from tests.models.nomic import official_folder, tiny_config, tiny_model
 
 IDS = torch.tensor([[0, 5, 9, 7, 2], [0, 8, 2, 1, 1]])
@@ -38,6 +39,53 @@ def test_exact_gives_the_base_models_embeddings(checkpoint, tmp_path, kind, pool
     wanted = SentenceTransformer(str(base), device="cpu").encode(texts, prompt_name="query")
     found = SentenceTransformer(str(folder), device="cpu").encode(texts, prompt_name="query")
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+ROUTERS_UPCYCLED = {
+    "xmoe": {"router_dim": 3},
+    "stable": {},
+    "sequence": {},
+    "language": {"languages": ["de", "sw"]},
+    "top_p": {"router_top_p": 0.3},
+    "stratified": {},
+}
+
+
+def test_all_routers_are_tested():
+    assert {"softmax", *ROUTERS_UPCYCLED} == set(ROUTERS)
+
+
+@pytest.mark.parametrize("name", ROUTERS_UPCYCLED)
+@pytest.mark.parametrize("kind", ["bert", "nomic"])
+@torch.no_grad()
+def test_exact_is_exact_with_every_router(checkpoint, tmp_path, kind, name):
+    from transformers import AutoModel
+
+    options = {"router": name, "num_experts": 4, "top_k": 2} | ROUTERS_UPCYCLED[name]
+    if kind == "bert":
+        base, layers = checkpoint(kind="xlm-roberta"), (0, 1)
+        wanted = AutoModel.from_pretrained(base)(IDS, MASK).last_hidden_state[MASK.bool()]
+    else:
+        base, layers = dense_nomic(tmp_path), (0, 2)
+        wanted = states(load_nomic_moe(base))
+    model = upcycle(base, moe_layers=layers, **options)
+    torch.testing.assert_close(states(model), wanted, rtol=0, atol=1e-5)
+    output = model(IDS, MASK)
+    for gates in output.router_gates:
+        torch.testing.assert_close(gates.sum(1), torch.ones(len(gates)))
+    routers = [model.encoder.layers[i].mlp.router.state_dict() for i in layers]
+    assert any(not torch.equal(routers[0][key], routers[1][key]) for key in routers[0])
+    again = upcycle(base, moe_layers=layers, **options)
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+    if kind == "nomic":
+        folder = save_nomic_moe(model, tmp_path / "sparse", tokenizer=tmp_path / "tokenizer")
+        register()
+        for loaded in (load_nomic_moe(folder), AutoModel.from_pretrained(folder)):
+            assert loaded.sizes == model.sizes
+            torch.testing.assert_close(states(loaded), states(model), rtol=0, atol=1e-6)
+    if name == "stable":
+        model.set_router_stage(2)
+        torch.testing.assert_close(states(model), wanted, rtol=0, atol=1e-5)
 
 
 def test_exact_keeps_a_dense_nomic_bert(tmp_path):
@@ -88,6 +136,7 @@ def test_routers_break_the_symmetry_and_noise_sets_experts_apart(tmp_path):
         ({"every": 3}, (1, 4)),
         ({"every": 1, "last": 2}, (4, 5)),
         ({"last": 3}, (3, 5)),
+        ({"every": 1, "last": 9}, (0, 1, 2, 3, 4, 5)),
     ],
 )
 def test_placement(options, layers):
@@ -100,6 +149,12 @@ def test_wrong_options_are_named(tmp_path):
         expert_layers(6, every=0)
     with pytest.raises(InputError, match="No layer would get experts with every 2, last 0"):
         expert_layers(6, last=0)
+    with pytest.raises(InputError, match="No layer would get experts with every 1, last -1"):
+        expert_layers(6, every=1, last=-1)
+    with pytest.raises(InputError, match=r"no 'router_topp'. Did you mean router_top_p\? It takes router"):
+        upcycle(base, moe_layers=(1,), router_topp=0.5)
+    with pytest.raises(InputError, match="Unknown router 'xmo'. Known, nearest first: xmoe"):
+        upcycle(base, moe_layers=(1,), router="xmo")
     with pytest.raises(InputError, match="Unknown way to upcycle 'fast'. Known: exact, nomic"):
         upcycle(base, moe_layers=(1,), way="fast")
     with pytest.raises(InputError, match="noise must be 0 or above"):
@@ -114,3 +169,11 @@ def test_wrong_options_are_named(tmp_path):
         upcycle(tmp_path / "tokenizer", moe_layers=(1,))
     with pytest.raises(InputError, match=r"has no config\.json"):
         upcycle(tmp_path, moe_layers=(1,))
+
+
+def test_the_number_of_layers_is_read_from_the_config(checkpoint, tmp_path):
+    assert layer_count(checkpoint()) == 2
+    assert layer_count(dense_nomic(tmp_path)) == 3
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="does not say how many layers"):
+        layer_count(tmp_path)

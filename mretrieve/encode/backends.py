@@ -1,0 +1,127 @@
+"""What runs which architecture: our own backends, or else sentence-transformers."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mretrieve.encode.checkpoint import Checkpoint
+from mretrieve.encode.choose import Backend, Dtype
+from mretrieve.models.bert import is_bert
+from mretrieve.models.config_file import is_nomic, read_nomic_config
+
+Embed = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
+"""Token ids of each text to (n_texts, dim) float32, not normalised."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a checkpoint is to us.
+
+    `dim` is the length of its embeddings, None where only a trial tells; `onnx` says whether ONNX Runtime
+    can run it here.
+    """
+
+    family: Literal["bert", "nomic", "other"]
+    dim: int | None
+    onnx: bool
+
+    @property
+    def ours(self) -> bool:
+        """Whether our own code runs it."""
+        return self.family != "other"
+
+
+def architecture_of(checkpoint: Checkpoint) -> Architecture:
+    """See what a checkpoint is, without reading its weights.
+
+    Raises:
+        InputError: it calls itself a NomicMoE, but its config cannot be used.
+    """
+    if checkpoint.pooling == "custom":
+        return Architecture("other", None, onnx=False)
+    if is_bert(checkpoint.config):
+        return Architecture("bert", int(checkpoint.config["hidden_size"]), onnx=True)
+    if is_nomic(checkpoint.config):
+        config = read_nomic_config(checkpoint.folder)
+        return Architecture("nomic", config.hidden_size, onnx=config.router == "softmax")
+    return Architecture("other", None, onnx=False)
+
+
+def load_backend(
+    checkpoint: Checkpoint, architecture: Architecture, backend: Backend, *, device: str, dtype: Dtype
+) -> Embed:
+    """Load a model for one backend and number type.
+
+    Raises:
+        InputError: its files are damaged, or sentence-transformers cannot load it.
+    """
+    if backend == "torch":
+        _yield_busy_cores()
+    if not architecture.ours:
+        from mretrieve.encode.library import LibraryModel
+
+        return LibraryModel(checkpoint.folder, device=device, dtype=_torch_dtype(dtype)).embed
+    model = _ours(checkpoint, architecture, backend, device=device, dtype=dtype)
+    return lambda batch: pool(model.hidden_states(batch), list(map(len, batch)), mode=checkpoint.pooling)
+
+
+def _ours(
+    checkpoint: Checkpoint, architecture: Architecture, backend: Backend, *, device: str, dtype: Dtype
+) -> Any:
+    folder, nomic = checkpoint.folder, architecture.family == "nomic"
+    if backend == "onnx":
+        from mretrieve.encode.onnx import OnnxBert
+        from mretrieve.encode.onnx_nomic import OnnxNomic
+
+        return (OnnxNomic if nomic else OnnxBert)(folder, int8=dtype == "int8")
+    if not nomic:
+        from mretrieve.encode.flat import FlatBert
+
+        return FlatBert(folder, device=device, dtype=_torch_dtype(dtype))
+    from mretrieve.encode.flat_nomic import FlatNomic, runs_flat
+    from mretrieve.encode.packed_nomic import PackedNomic
+
+    flat = device == "cpu" and runs_flat(read_nomic_config(folder))
+    return (FlatNomic if flat else PackedNomic)(folder, device=device, dtype=_torch_dtype(dtype))
+
+
+def _torch_dtype(dtype: Dtype) -> Any:
+    import torch
+
+    return torch.bfloat16 if dtype == "bf16" else torch.float32
+
+
+def _yield_busy_cores() -> None:
+    """Have torch's threads sleep soon when they wait for each other, instead of spinning for long.
+
+    With one of two cores taken by another program, encoding is 1.5 times as fast for it; on an idle
+    machine nothing changes. The library reads the setting once, when torch is imported.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+
+
+def pool(hidden: NDArray[np.float32], lengths: Sequence[int], *, mode: str) -> NDArray[np.float32]:
+    """Token states to one vector a text.
+
+    Args:
+        hidden: (n_tokens, dim) float32, text after text.
+        lengths: tokens of each text.
+        mode: `mean`, `cls` (the first token) or `lasttoken`.
+
+    Returns:
+        (n_texts, dim) float32, not normalised.
+    """
+    sizes = np.asarray(lengths, np.int64)
+    ends = np.cumsum(sizes)
+    if mode == "cls":
+        pooled = hidden[ends - sizes]
+    elif mode == "lasttoken":
+        pooled = hidden[ends - 1]
+    else:
+        pooled = np.add.reduceat(hidden, ends - sizes, axis=0) / sizes[:, None].astype(np.float32)
+    return np.asarray(pooled, np.float32)

@@ -1,0 +1,114 @@
+"""How well a document answers a query: the numbers that tell false negatives from real ones."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mretrieve.errors import InputError
+from mretrieve.mine.pool import Pool
+from mretrieve.types import Document, Query
+
+Scores = NDArray[np.float32]
+
+
+class Scorer(Protocol):
+    """Scores documents for queries; a higher score is a better answer."""
+
+    @property
+    def name(self) -> str:
+        """Names the scorer and its version, for reports."""
+
+    def score(self, queries: Sequence[Query], documents: Sequence[Sequence[Document]]) -> list[Scores]:
+        """Score the documents of each query: one array (n,) float32 per query."""
+
+
+class PoolScorer:
+    """Cosines of the pool's own vectors: nothing but the queries is encoded."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @property
+    def name(self) -> str:
+        """The model that the index was built with."""
+        return f"{self._pool.encoder.name} ({self._pool.encoder.fingerprint[:12]})"
+
+    def score(self, queries: Sequence[Query], documents: Sequence[Sequence[Document]]) -> list[Scores]:
+        """Score documents of the pool.
+
+        Raises:
+            InputError: a document is not in the pool.
+        """
+        if not queries:
+            return []
+        vectors = self._pool.encode(queries)
+        scores = []
+        for vector, some in zip(vectors, documents, strict=True):
+            rows = self._pool.rows([document.doc_id for document in some])
+            scores.append(self._pool.vectors.get(rows) @ vector if len(rows) else np.empty(0, np.float32))
+        return scores
+
+
+class CrossEncoderScorer:
+    """Probabilities of a cross-encoder, which reads query and document together.
+
+    Args:
+        model: hub id or folder of a model with one output, as rerankers have it.
+        device: `auto`, `cpu` or `cuda`.
+        batch_size: pairs at once.
+
+    Raises:
+        InputError: there is no such model, or it does not score pairs.
+    """
+
+    def __init__(self, model: str, *, device: str = "auto", batch_size: int = 32) -> None:
+        self._name, self._batch_size = model, batch_size
+        self._model = _load(model, None if device == "auto" else device)
+
+    @property
+    def name(self) -> str:
+        """The model's name as it was asked for."""
+        return self._name
+
+    def score(self, queries: Sequence[Query], documents: Sequence[Sequence[Document]]) -> list[Scores]:
+        """Score any documents; each score is between 0 and 1."""
+        import torch
+
+        pairs = [
+            (query.text, document.contents)
+            for query, some in zip(queries, documents, strict=True)
+            for document in some
+        ]
+        scores = np.empty(0, np.float32)
+        if pairs:
+            # A logit may be below 0, of which no share can be taken.
+            predicted = self._model.predict(
+                pairs,
+                batch_size=self._batch_size,
+                activation_fn=torch.nn.Sigmoid(),
+                show_progress_bar=False,
+                convert_to_numpy=True,
+            )
+            scores = np.asarray(predicted, np.float32)
+        return np.split(scores, np.cumsum([len(some) for some in documents])[:-1])
+
+
+def _load(model: str, device: str | None) -> Any:
+    from sentence_transformers import CrossEncoder
+
+    try:
+        loaded = CrossEncoder(model, device=device)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"The cross-encoder '{model}' cannot be loaded: {reason} Give a folder or a hub id such as "
+            "BAAI/bge-reranker-v2-m3."
+        ) from error
+    if loaded.num_labels != 1:
+        raise InputError(
+            f"'{model}' gives {loaded.num_labels} numbers per pair, but a cross-encoder that scores pairs "
+            "gives one: choose a reranker."
+        )
+    return loaded

@@ -1,0 +1,1 @@
+"""Training by recipes of stages, built on sentence-transformers' trainer and losses."""

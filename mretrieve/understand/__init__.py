@@ -1,0 +1,1 @@
+"""Look into sparse encoders, and cut smaller ones out of them: routing by language, pruning, trimming."""
