@@ -237,10 +237,12 @@ class AllExperts(nn.Module):
         )
         weights = {name.removeprefix(mlp): torch.from_numpy(array) for name, array in tensors.items()}
         self.router = nn.Parameter(weights["router.layer.weight"])
-        self.w1 = nn.ParameterList(weights["experts.mlp.w1"].view(shape))
-        self.w2 = nn.ParameterList(weights["experts.mlp.w2"].view(shape))
+        self.w1 = nn.ParameterList(weights["experts.mlp.w1"].view(shape).unbind())
+        self.w2 = nn.ParameterList(weights["experts.mlp.w2"].view(shape).unbind())
         self.b1 = (
-            nn.ParameterList(weights["experts.mlp.b1"].view(shape[:2])) if config.expert_biases else None
+            nn.ParameterList(weights["experts.mlp.b1"].view(shape[:2]).unbind())
+            if config.expert_biases
+            else None
         )
         self.bias = nn.Parameter(weights["experts.bias"])
 

@@ -104,6 +104,9 @@ Way = Annotated[
     Literal["exact", "nomic"], typer.Option(help="Keep the base's embeddings, or do as contrastors.")
 ]
 Router = Annotated[str, typer.Option(metavar="NAME", help="How tokens find their experts.")]
+RouterLanguages = Annotated[
+    str | None, _option("--languages", metavar="CODES", help="Languages of the router `language`, by commas.")
+]
 Noise = Annotated[
     float, typer.Option(metavar="X", help="Noise on the copies, as a part of their own spread.")
 ]

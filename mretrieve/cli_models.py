@@ -1,9 +1,15 @@
 """Commands that make models and look into them."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from mretrieve import arguments as take
 from mretrieve import report
+
+if TYPE_CHECKING:
+    from mretrieve.understand.extract import ExtractReport
 
 app = typer.Typer()
 
@@ -18,6 +24,7 @@ def upcycle(
     last: take.Last = None,
     way: take.Way = "exact",
     router: take.Router = "softmax",
+    languages: take.RouterLanguages = None,
     noise: take.Noise = 0.0,
     seed: take.Seed = 0,
 ) -> None:
@@ -28,9 +35,8 @@ def upcycle(
     """
     from mretrieve.encode.checkpoint import find_checkpoint
     from mretrieve.files import refuse_used_folder
-    from mretrieve.models.config_file import layer_count
     from mretrieve.models.nomic_files import save_nomic_moe
-    from mretrieve.models.upcycle import expert_layers
+    from mretrieve.models.upcycle import expert_layers, layer_count
     from mretrieve.models.upcycle import upcycle as make
 
     refuse_used_folder(output)
@@ -44,6 +50,7 @@ def upcycle(
         noise=noise,
         seed=seed,
         router=router,
+        languages=tuple(_codes(languages) or ()),
     )
     prompts = {"query": checkpoint.query_prefix, "passage": checkpoint.document_prefix}
     save_nomic_moe(
@@ -66,7 +73,7 @@ def export(
     model: take.AnyModel,
     output: take.NewGraph,
     int8: take.Int8 = False,
-    opset: take.Opset = 20,
+    opset: take.Opset = 23,
     overwrite: take.Overwrite = False,
     as_json: take.AsJson = False,
 ) -> None:
@@ -91,9 +98,10 @@ def export(
             on_progress=on_progress,
         )
     if as_json:
-        report.write_json({name: _plain(value) for name, value in asdict(done).items()})
+        report.write_json(asdict(done) | {"path": str(done.path)})
     else:
-        report.write(str(done))
+        said = f"cosine to the model at least {done.cosine:.6f}, largest difference {done.difference:.1e}"
+        report.write(f"{done.path}: {report.size(done.bytes)}, opset {done.opset}, {said}")
 
 
 @app.command(
@@ -164,13 +172,32 @@ def extract(
     if as_json:
         report.write_json(done.to_dict())
     else:
-        report.write(done.summary())
+        report.write(_extracted(output, done))
+
+
+def _extracted(output: Path, done: "ExtractReport") -> str:
+    """Sizes, speed, and for each language tested what was kept."""
+    rows = []
+    for name, one in (("before", done.before), ("after", done.after)):
+        speed = done.speed.before if name == "before" else done.speed.after
+        figures = [f"{one.parameters:,}", f"{one.vocabulary:,}", str(one.experts)]
+        rows.append([name, *figures, report.size(one.weight_bytes + one.tokenizer_bytes), f"{speed:.1f}"])
+    sizes = report.table([str(output), "parameters", "pieces", "experts", "size", "texts/s"], rows)
+    if not done.quality:
+        return sizes
+    cells = [
+        [one.lang, "kept" if one.kept else "", *map(_share, (one.accuracy_before, one.accuracy_after))]
+        + [f"{one.cosine:.4f}", f"{one.tokens_ratio:.2f}"]
+        for one in done.quality
+    ]
+    header = ["language", "", "accuracy before", "after", "cosine", "tokens, ratio"]
+    return sizes + "\n\n" + report.table(header, cells)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _codes(langs: str | None) -> list[str] | None:
     """Codes separated by commas."""
     return None if langs is None else [code.strip() for code in langs.split(",") if code.strip()]
-
-
-def _plain(value: object) -> object:
-    return value if isinstance(value, int | float | str | bool | None) else str(value)

@@ -72,21 +72,27 @@ def load_backend(
 def _ours(
     checkpoint: Checkpoint, architecture: Architecture, backend: Backend, *, device: str, dtype: Dtype
 ) -> Any:
-    folder, nomic = checkpoint.folder, architecture.family == "nomic"
-    if backend == "onnx":
-        from mretrieve.encode.onnx import OnnxBert
-        from mretrieve.encode.onnx_nomic import OnnxNomic
+    folder, int8 = checkpoint.folder, dtype == "int8"
+    if architecture.family == "bert":
+        if backend == "onnx":
+            from mretrieve.encode.onnx import OnnxBert
 
-        return (OnnxNomic if nomic else OnnxBert)(folder, int8=dtype == "int8")
-    if not nomic:
+            return OnnxBert(folder, int8=int8)
         from mretrieve.encode.flat import FlatBert
 
         return FlatBert(folder, device=device, dtype=_torch_dtype(dtype))
-    from mretrieve.encode.flat_nomic import FlatNomic, runs_flat
+    if backend == "onnx":
+        from mretrieve.encode.onnx_nomic import OnnxNomic
+
+        return OnnxNomic(folder, int8=int8)
+    if device == "cpu":
+        from mretrieve.encode.flat_nomic import FlatNomic, runs_flat
+
+        if runs_flat(read_nomic_config(folder)):
+            return FlatNomic(folder, device=device, dtype=_torch_dtype(dtype))
     from mretrieve.encode.packed_nomic import PackedNomic
 
-    flat = device == "cpu" and runs_flat(read_nomic_config(folder))
-    return (FlatNomic if flat else PackedNomic)(folder, device=device, dtype=_torch_dtype(dtype))
+    return PackedNomic(folder, device=device, dtype=_torch_dtype(dtype))
 
 
 def _torch_dtype(dtype: Dtype) -> Any:

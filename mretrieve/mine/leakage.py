@@ -20,7 +20,7 @@ def check_folder(folder: Path, purpose: str) -> None:
         InputError: it is one, by its name or that of a folder above it: `eval`, or anything with `xquad`.
             A folder `train` in between speaks for it.
     """
-    path = folder.expanduser().resolve()
+    path = SAMPLE if str(folder) == "sample" else folder.expanduser().resolve()
     mark = ""
     for name in path.parts:
         mark = name if _is_evaluation(name) else "" if name.lower() == _TRAINING else mark

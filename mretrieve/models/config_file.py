@@ -38,16 +38,3 @@ def read_config_file(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"{folder} has no config.json: give the folder of a checkpoint.")
     return read_json(file)
-
-
-def layer_count(folder: Path) -> int:
-    """Layers of an encoder, by its `config.json`.
-
-    Raises:
-        InputError: the file is missing or damaged, or does not say.
-    """
-    content = read_config_file(folder)
-    count = content.get("n_layer" if is_official(content) else "num_hidden_layers")
-    if type(count) is not int or count < 1:
-        raise InputError(f"{folder / 'config.json'} does not say how many layers the encoder has.")
-    return count

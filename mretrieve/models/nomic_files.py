@@ -146,6 +146,7 @@ def _fill(folder: Path, model: NomicMoEModel, source: Path, settings: Mapping[st
 
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors leaves it to its owner alone
     for name in _existing(source, _TOKENIZER_FILES):
         shutil.copyfile(source / name, folder / name)
     for name, content in settings.items():

@@ -21,7 +21,7 @@ from mretrieve.datasets.heldout import (
     read_held_out_languages,
 )
 from mretrieve.errors import InputError
-from mretrieve.files import remove, sha256_of
+from mretrieve.files import sha256_of
 from mretrieve.languages import normalize_language
 from mretrieve.train.context import StageContext, StageResult
 from mretrieve.train.leakage import Evaluated, check_training_folder, drop_duplicates, drop_leaks
@@ -34,7 +34,8 @@ from mretrieve.train.pairs import (
     read_retrieval,
     sample_parallel,
 )
-from mretrieve.train.recipe import Part, Stage
+from mretrieve.train.recipe import Part, Recipe, Stage, stage_of
+from mretrieve.train.sets import write_set
 
 logger = logging.getLogger(__name__)
 
@@ -110,13 +111,13 @@ def run_data(stage: DataStage, context: StageContext) -> StageResult:
             language that was asked for.
     """
     root = context.input_path(stage.root)
-    evaluation = _folders(root, stage.evaluation)
+    evaluation = folders_of(root, stage.evaluation)
     for one in stage.sets.values():  # before the long part
         if not isinstance(one, ParallelSet):
-            for folder in _folders(root, one.folders):
+            for folder in folders_of(root, one.folders):
                 check_training_folder(folder, one.splits, evaluation)
     held_out = _held_out_languages(stage, context)
-    evaluated = _evaluated(stage, root, evaluation, context)
+    evaluated = evaluated_by(stage, root, context)
     reports: dict[str, Any] = {}
     sources: set[str] = set()
     for number, (name, one) in enumerate(stage.sets.items()):
@@ -133,8 +134,12 @@ def run_data(stage: DataStage, context: StageContext) -> StageResult:
     return StageResult(details={"sets": {name: report["pairs"] for name, report in reports.items()}})
 
 
-def _folders(root: Path, patterns: Sequence[str]) -> list[Path]:
-    """Folders with a corpus below `root` that the patterns name; `!PATTERN` takes away."""
+def folders_of(root: Path, patterns: Sequence[str]) -> list[Path]:
+    """Folders with a corpus below `root` that the patterns name; `!PATTERN` takes away.
+
+    Raises:
+        InputError: a pattern meets none.
+    """
     found: list[Path] = []
     for pattern in patterns:
         if pattern.startswith("!"):
@@ -163,8 +168,10 @@ def _held_out_languages(stage: DataStage, context: StageContext) -> frozenset[st
     return frozenset(normalize_language(code) for code in codes)
 
 
-def _evaluated(stage: DataStage, root: Path, folders: Sequence[Path], context: StageContext) -> Evaluated:
+def evaluated_by(stage: DataStage, root: Path, context: StageContext) -> Evaluated:
+    """All that the stage's data are compared with."""
     evaluated = Evaluated()
+    folders = folders_of(root, stage.evaluation)
     for number, folder in enumerate(folders):
         context.on_progress(f"{stage.name}: evaluation sets", number, len(folders))
         evaluated.add_set(folder)
@@ -182,35 +189,52 @@ def _read_set(
 ) -> Iterator[Pair]:
     languages = None if one.languages is None else {normalize_language(code) for code in one.languages}
     if isinstance(one, ParallelSet):
-        texts = []
-        for file in _files(root, one.files):
-            _remember(context, file, root)
-            keep = NTREX_TRAINING_ROWS if file.name.startswith("ntrex-128") else None
-            texts.append(read_parallel_text(file, address=file.relative_to(root).as_posix(), keep=keep))
-        yield from sample_parallel(
-            texts,
-            one.pairs,
-            english=one.english,
-            temperature=one.temperature,
-            without=held_out,
-            only=languages,
-            seed=context.seed,
-        )
+        yield from _read_parallel(one, root, context, held_out, languages)
         return
-    for folder in _folders(root, one.folders):
+    for folder in folders_of(root, one.folders):
         _remember(context, folder, root)
         address = folder.relative_to(root).as_posix()
-        splits = [split for split in one.splits if (folder / "qrels" / f"{split}.tsv").is_file()]
+        splits = splits_of(one, folder)
         if isinstance(one, QuestionSet):
-            pairs = read_parallel_questions(folder, splits or one.splits, address=address, same=one.same)
+            pairs = read_parallel_questions(folder, splits, address=address, same=one.same)
         else:
-            pairs = read_retrieval(folder, splits or one.splits, address=address)
-        hidden = held_out_mlqa(folder)[0] if folder.name == "multi-mlqa" else frozenset()
-        hidden_questions = held_out_mlqa(folder)[1] if folder.name == "multi-mlqa" else frozenset()
+            pairs = read_retrieval(folder, splits, address=address)
+        hidden, hidden_questions = (
+            held_out_mlqa(folder) if folder.name == "multi-mlqa" else (frozenset(), frozenset())
+        )
         for pair in pairs:
             in_set = languages is None or {pair.language, pair.positive_language} <= languages
             if in_set and pair.positive_id not in hidden and pair.anchor_id not in hidden_questions:
                 yield pair
+
+
+def splits_of(one: RetrievalSet | QuestionSet, folder: Path) -> list[str]:
+    """Those of a set's splits that a folder has; if it has none, all, so that their lack is told."""
+    splits = [split for split in one.splits if (folder / "qrels" / f"{split}.tsv").is_file()]
+    return splits or one.splits
+
+
+def _read_parallel(
+    one: ParallelSet,
+    root: Path,
+    context: StageContext,
+    held_out: frozenset[str],
+    languages: set[str] | None,
+) -> Iterator[Pair]:
+    texts = []
+    for file in _files(root, one.files):
+        _remember(context, file, root)
+        keep = NTREX_TRAINING_ROWS if file.name.startswith("ntrex-128") else None
+        texts.append(read_parallel_text(file, address=file.relative_to(root).as_posix(), keep=keep))
+    yield from sample_parallel(
+        texts,
+        one.pairs,
+        english=one.english,
+        temperature=one.temperature,
+        without=held_out,
+        only=languages,
+        seed=context.seed,
+    )
 
 
 def _check(
@@ -252,13 +276,14 @@ def _check(
 
 
 def _write(pairs: Sequence[Pair], folder: Path) -> None:
-    from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
+    write_set({name: [getattr(pair, name) for pair in pairs] for name in COLUMNS}, folder)
 
-    disable_progress_bar()
-    remove(folder)
-    columns = {name: [getattr(pair, name) for pair in pairs] for name in COLUMNS}
-    Dataset.from_dict(columns).save_to_disk(str(folder))
+
+def source_of(address: str, recipe: Recipe) -> "tuple[DataStage, AnySet] | None":
+    """The stage `data` and the set in it that an address names, if it names one."""
+    stage = stage_of(address, recipe)
+    found = stage.sets.get(address.rpartition("/")[2]) if isinstance(stage, DataStage) else None
+    return None if found is None or not isinstance(stage, DataStage) else (stage, found)
 
 
 def _remember(context: StageContext, path: Path, root: Path) -> None:

@@ -203,40 +203,47 @@ def sample_parallel(
     places = _places(texts, set(without), set(only) if only is not None else None)
     if len(places) < 2:
         raise InputError(f"Parallel text needs two languages at least, but {sorted(places)} are left.")
-    languages = sorted(places)
-    weights = [len(places[language]) ** temperature for language in languages]
-    decks = {language: _deck(places[language], draw) for language in languages}
+    weights = {language: len(places[language]) ** temperature for language in sorted(places)}
+    decks = {language: _deck(places[language], draw) for language in weights}
     made = 0
     while made < n_pairs:
-        language = draw.choices(languages, weights)[0]
+        language = draw.choices(list(weights), list(weights.values()))[0]
         text, row, code = next(decks[language])
         row_id, sentences = texts[text].rows[row]
         others = _others(sentences, language, places.keys())
         if not others:
             continue
-        to_english = "en" in others and draw.random() < english
-        other = (
-            "en"
-            if to_english
-            else draw.choices(list(others), [weights[languages.index(o)] for o in others])[0]
-        )
-        other_code = draw.choice(others[other])
-        ends = [(language, code), (other, other_code)]
+        other = _draw_other(others, weights, english, draw)
+        ends = [(language, code), (other, draw.choice(others[other]))]
         draw.shuffle(ends)
-        (first, first_code), (second, second_code) = ends
-        address = texts[text].address
         made += 1
-        yield Pair(
-            anchor=sentences[first_code],
-            positive=sentences[second_code],
-            language=first,
-            positive_language=second,
-            source=address,
-            anchor_id=f"{row_id}:{first_code}",
-            positive_id=f"{row_id}:{second_code}",
-            group=f"{address}/{row_id}",
-            target=next((sentences[c] for c in sentences if normalize_language(c) == "en"), ""),
-        )
+        yield _parallel_pair(texts[text].address, row_id, sentences, ends)
+
+
+def _draw_other(
+    others: Mapping[str, Sequence[str]], weights: Mapping[str, float], english: float, draw: random.Random
+) -> str:
+    """The second language of a pair."""
+    if "en" in others and draw.random() < english:
+        return "en"
+    return draw.choices(list(others), [weights[language] for language in others])[0]
+
+
+def _parallel_pair(
+    address: str, row_id: str, sentences: Mapping[str, str], ends: Sequence[tuple[str, str]]
+) -> Pair:
+    (first, first_code), (second, second_code) = ends
+    return Pair(
+        anchor=sentences[first_code],
+        positive=sentences[second_code],
+        language=first,
+        positive_language=second,
+        source=address,
+        anchor_id=f"{row_id}:{first_code}",
+        positive_id=f"{row_id}:{second_code}",
+        group=f"{address}/{row_id}",
+        target=next((sentences[c] for c in sentences if normalize_language(c) == "en"), ""),
+    )
 
 
 Place = tuple[int, int, str]

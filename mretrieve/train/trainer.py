@@ -1,6 +1,8 @@
 """sentence-transformers' trainer with our batches, and with a stop at the first loss that is no number."""
 
+import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save
 from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.sampler import MultiDatasetDefaultBatchSampler
 from torch import Tensor, nn
@@ -15,6 +18,7 @@ from torch.utils.data import ConcatDataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mretrieve.errors import InputError
+from mretrieve.files import atomic_file, remove
 from mretrieve.train.batches import Batches, schedule
 from mretrieve.train.curves import read_curves, write_curves
 from mretrieve.train.losses import loss_means
@@ -68,7 +72,32 @@ class RunBatches(MultiDatasetDefaultBatchSampler):
         return self.steps * sum(self.per_step.values()) * self.processes
 
 
-class RecipeTrainer(SentenceTransformerTrainer):
+class FiniteLoss:
+    """Before a trainer of the library: it stops at the first loss that is no number."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As the library does it.
+
+        Raises:
+            NoNumberError: the loss is not finite.
+        """
+        examples = inputs.pop("example_ids", [])
+        name = inputs.get("dataset_name")
+        loss = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        value = loss[0] if isinstance(loss, tuple) else loss
+        if not torch.isfinite(value).all():
+            step = self.state.global_step + 1  # type: ignore[attr-defined]
+            shown = "; ".join(examples[:8]) + (" ..." if len(examples) > 8 else "")
+            what = f" of '{name}'" if name else ""
+            batch = f", batch of {len(examples)} examples: {shown}" if examples else ""
+            raise NoNumberError(f"The loss{what} is {float(value.detach())} at step {step}{batch}.")
+        return loss
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """None: the card of a released model is written by hand, with measured scores."""
+
+
+class RecipeTrainer(FiniteLoss, SentenceTransformerTrainer):
     """The library's trainer; it takes our batches, checks every loss, and writes no model card.
 
     Args:
@@ -85,27 +114,54 @@ class RecipeTrainer(SentenceTransformerTrainer):
         """The batches of the whole run."""
         return self._order(dataset)
 
-    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """None: the card of a released model is written by hand, with measured scores."""
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As the library does it.
+class BestWeights(TrainerCallback):
+    """Keeps the trained weights that had the best tuning score.
 
-        Raises:
-            NoNumberError: the loss is not finite.
-        """
-        examples = inputs.pop("example_ids", [])
-        name = inputs.get("dataset_name")
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
-        value = loss[0] if isinstance(loss, tuple) else loss
-        if not torch.isfinite(value).all():
-            step = self.state.global_step + 1
-            shown = "; ".join(examples[:8]) + (" ..." if len(examples) > 8 else "")
-            raise NoNumberError(
-                f"The loss of '{name}' is {float(value.detach())} at step {step}, batch of "
-                f"{len(examples)} examples: {shown}."
-            )
-        return loss
+    Args:
+        folder: where they are kept until the end of the stage, through interruptions too.
+        is_main: whether this process writes.
+        fresh: the run starts anew, so what lies there is of another one.
+
+    Attributes:
+        step: at which the best score was.
+    """
+
+    def __init__(self, folder: Path, *, is_main: bool, fresh: bool) -> None:
+        self._folder, self._is_main = folder, is_main
+        self.step, self._score = 0, -math.inf
+        if fresh and is_main:
+            remove(folder)
+        elif (folder / "best.json").is_file():
+            found = json.loads((folder / "best.json").read_text(encoding="utf-8"))
+            self.step, self._score = found["step"], found["score"]
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Keep the weights if no others were better; of equal ones the earlier."""
+        score = kwargs["metrics"]["eval_score"]
+        if score <= self._score:
+            return
+        self.step, self._score = state.global_step, score
+        if self._is_main:
+            self._folder.mkdir(exist_ok=True)
+            with atomic_file(self._folder / "best.safetensors") as file:
+                file.write(save(_trained(kwargs["model"])))
+            with atomic_file(self._folder / "best.json") as file:
+                file.write(json.dumps({"step": self.step, "score": score}).encode())
+
+    def put_into(self, model: nn.Module) -> None:
+        """Give the model the best weights."""
+        weights = load_file(self._folder / "best.safetensors")
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in weights:
+                    parameter.copy_(weights[name])
+
+
+def _trained(model: nn.Module) -> dict[str, Tensor]:
+    return {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
 
 
 class Watch(TrainerCallback):

@@ -173,7 +173,7 @@ def _check_plan(plan: ExtractPlan) -> tuple[str, ...]:
     if plan.experts is None and not plan.trim_vocab:
         raise InputError("Say what to drop: give a number of experts to keep, or trim the vocabulary.")
     if not plan.texts:
-        raise InputError("Give text of these languages, by which experts and pieces are chosen.")
+        raise InputError("Give text of these languages with --data, by which experts and pieces are chosen.")
     langs = tuple(dict.fromkeys(normalize_language(code) for code in plan.langs))
     if plan.test is not None:  # found out now, not after minutes of work
         first = 1 if plan.test_limit is None else min(plan.test_limit, 1)
