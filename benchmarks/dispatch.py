@@ -58,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         case = Case(*size, dtype, gradients, n)
         figures.append((case, measure(case, device, budget=options.seconds, clock=clock)))
     side = 256 if options.tiny else 8192 if device.type == "cuda" else 2048
-    square = (side, side, side)
-    peaks = {str(dtype)[6:]: matmul_peak(device, dtype, square, clock) / 1e9 for dtype in DTYPES}
+    peaks = {str(d)[6:]: matmul_peak(device, d, side, side, side, clock=clock) / 1e9 for d in DTYPES}
     _report(figures, peaks)
     table = propose(figures)
     print("\nTABLE:")

@@ -279,7 +279,7 @@ def _peaks(device: torch.device, *, tiny: bool) -> dict[str, float]:
     shapes = {"square": (8192, 8192, 8192), "ffn": (65536, 768, 3072)}
     if tiny:
         shapes = {"square": (256, 256, 256), "ffn": (512, 64, 128)}
-    return {name: matmul_peak(device, torch.bfloat16, shape) / 1e12 for name, shape in shapes.items()}
+    return {name: matmul_peak(device, torch.bfloat16, *shape) / 1e12 for name, shape in shapes.items()}
 
 
 def _agreement(bench: Bench) -> dict[str, float]:

@@ -52,11 +52,13 @@ def medians(
 def matmul_peak(
     device: torch.device,
     dtype: torch.dtype,
-    shape: tuple[int, int, int],
+    m: int,
+    k: int,
+    n: int,
+    *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """FLOP/s of a product of random (m, k) and (k, n): the best of some runs, as a ceiling should be."""
-    m, k, n = shape
     a, b = (torch.randn(*sides, device=device).to(dtype) for sides in ((m, k), (k, n)))
     for _ in range(3):
         a @ b

@@ -131,10 +131,14 @@ DISPATCHES: dict[str, Dispatch] = {
 """Strategies by name; the values agree, the time does not."""
 
 # The fastest on each kind of device, for each dtype of matrix products, with gradients and without: up to so
-# many tokens, this strategy. Measured with `python benchmarks/dispatch.py`, which prints this table, on two
-# cores of AMD Zen 4 with v2's and e5-small's sizes; a GPU's rows are not measured yet.
+# many tokens, this strategy; "grouped" where nothing is said. Measured with `python benchmarks/dispatch.py
+# --cpu-time`, which prints this table, on AMD Zen 4 with the sizes of v2 and e5-small. GPUs are not measured
+# yet (`--device cuda`): there the grouped kernel is the one that neither waits for the host nor does more.
 TABLE: dict[tuple[str, torch.dtype, bool], tuple[tuple[float, str], ...]] = {
-    ("cpu", torch.float32, False): ((math.inf, "grouped"),),
+    ("cpu", torch.float32, False): ((64, "loop"), (math.inf, "grouped")),
+    ("cpu", torch.float32, True): ((1, "loop"), (math.inf, "grouped")),
+    ("cpu", torch.bfloat16, False): ((256, "loop"), (math.inf, "grouped")),
+    ("cpu", torch.bfloat16, True): ((4, "loop"), (math.inf, "grouped")),
 }
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from mretrieve.errors import InputError
 from mretrieve.files import new_folder, refuse_used_folder
@@ -17,7 +16,7 @@ from mretrieve.models.nomic_hub import NomicMoEConfig
 from mretrieve.models.nomic_moe import NomicMoEModel
 from mretrieve.models.nomic_official import official_config
 from mretrieve.models.unigram import UNIGRAM_REST, UNIGRAM_TABLE, UNIGRAM_TRIE
-from mretrieve.models.weights import read_json, read_weights
+from mretrieve.models.weights import check_tensors, read_json, stored_tensors
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -61,37 +60,14 @@ def load_nomic_moe(
     config = read_nomic_config(folder)
     with torch.device("meta"):
         model = NomicMoEModel(NomicMoEConfig(**config.to_dict()))
-    arrays = read_weights(folder)
-    _check_tensors(folder, arrays, {name: tuple(t.shape) for name, t in model.state_dict().items()})
-    # One by one, and each array let go at once, so that a conversion holds one tensor twice and no more.
-    tensors = {}
-    for name in list(arrays):
-        tensors[name] = torch.from_numpy(arrays.pop(name)).to(device, dtype)
+    stored = stored_tensors(folder)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    check_tensors(folder, {name: one.shape for name, one in stored.items()}, wanted)
+    # One by one, so that a conversion holds one tensor twice and no more.
+    tensors = {name: one.tensor().to(device, dtype) for name, one in stored.items()}
     model.load_state_dict(tensors, strict=True, assign=True)
     model.train(False)
     return model
-
-
-def _check_tensors(
-    folder: Path, found: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Raise InputError unless `found` has exactly the tensors that the config stands for."""
-    problems = []
-    if missing := [name for name in shapes if name not in found]:
-        problems.append(f"lacks {_listed(missing)}")
-    if extra := [name for name in found if name not in shapes]:
-        problems.append(f"has {_listed(extra)} that its config does not know")
-    common = [name for name in shapes if name in found]
-    if wrong := [name for name in common if found[name].shape != shapes[name]]:
-        details = [f"{name} {found[name].shape} instead of {shapes[name]}" for name in wrong]
-        problems.append(f"has the wrong shape in {_listed(details)}")
-    if problems:
-        raise InputError(f"The checkpoint {folder} {', and '.join(problems)}.")
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{len(names)} tensor(s): {', '.join(names[:5])}{more}"
 
 
 def save_nomic_moe(

@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
 from mretrieve.train.objectives import Objective, Role
+from mretrieve.train.student import encoder_of
 from mretrieve.train.teacher import Teacher
 
 Row = Mapping[str, Any]
@@ -34,6 +35,9 @@ class Collator(SentenceTransformerDataCollator):
     ) -> None:
         super().__init__(preprocess_fn=student.preprocess, valid_label_columns=[])
         self._objectives, self._starts, self._teacher = objectives, prompts, teacher
+        encoder = encoder_of(student)
+        hears = encoder is not None and encoder.sizes.router == "language"
+        self._language_id = encoder.sizes.language_id if encoder is not None and hears else None
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """Rows of one data set to its batch; `example_ids` says which they were."""
@@ -51,6 +55,9 @@ class Collator(SentenceTransformerDataCollator):
             ]
             for key, value in self.preprocess_fn(texts, prompt=None, task=None).items():
                 batch[f"{column}_{key}"] = value
+            if self._language_id is not None:
+                codes = [_languages(row, len(columns))[number] for row in features]
+                batch[f"{column}_language_ids"] = torch.tensor([self._language_id(code) for code in codes])
         batch["label"] = self._labels(features, columns, roles, objective)
         return batch
 
@@ -61,7 +68,7 @@ class Collator(SentenceTransformerDataCollator):
         roles: Sequence[Sequence[Role]],
         objective: Objective,
     ) -> dict[str, Any]:
-        languages = [[row["language"], *[row["positive_language"]] * (len(columns) - 1)] for row in rows]
+        languages = [_languages(row, len(columns)) for row in rows]
         labels: dict[str, Any] = {
             "groups": torch.tensor([_digest(row["group"]) for row in rows]),
             "texts": torch.tensor([[_digest(row[column]) for column in columns] for row in rows]),
@@ -89,6 +96,12 @@ class Collator(SentenceTransformerDataCollator):
         flat = [text for own in texts for text in own]
         vectors = self._teacher.embed(flat, [role for own in roles for role in own])
         return torch.from_numpy(vectors).view(len(texts), len(texts[0]), -1)
+
+
+def _languages(row: Row, n_columns: int) -> list[str]:
+    """Languages of an example's columns; negatives are in the positive's where nothing else is said."""
+    own = [row["language"], row["positive_language"], *row.get("negative_languages", ())]
+    return [*own[:n_columns], *[row["positive_language"]] * (n_columns - len(own))]
 
 
 def _roles(row: Row, objective: Objective, n_columns: int) -> list[Role]:

@@ -93,25 +93,29 @@ def run_mine(stage: MineStage, context: StageContext) -> StageResult:
             for split in splits_of(source.set, folder):
                 found |= _mine(folder, split, index, source.address(folder), stage, context)
     reports = {}
-    evaluated: dict[str, Evaluated] = {}
+    leaks = {
+        one.stage.name: _leaks(found, evaluated_by(one.stage, one.root, context)) for one in sources.values()
+    }
     for name, source in sources.items():
-        if source.stage.name not in evaluated:
-            evaluated[source.stage.name] = evaluated_by(source.stage, source.root, context)
         rows, report = _with_negatives(
-            load_set(names[name], context), found, evaluated[source.stage.name], stage.per_query
+            load_set(names[name], context), found, leaks[source.stage.name], stage.per_query
         )
-        if report["leaks"] and source.stage.on_leak == "fail":
-            raise InputError(
-                f"Stage '{stage.name}' found {report['leaks']} negatives that are evaluated on: take them out "
-                f"of their folders, or drop them with `on_leak: drop` in stage '{source.stage.name}'."
-            )
-        if not rows:
-            raise InputError(f"Stage '{stage.name}' found no negatives for '{names[name]}'.")
+        _check(rows, report, names[name], source, stage)
         write_rows(rows, context.folder / name)
         reports[name] = report
     (context.folder / "mine.json").write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
     remove(context.folder / "indexes")
     return StageResult(details={"sets": reports})
+
+
+def _check(rows: Rows, report: dict[str, int], address: str, source: _Source, stage: MineStage) -> None:
+    if report["leaks"] and source.stage.on_leak == "fail":
+        raise InputError(
+            f"Stage '{stage.name}' found {report['leaks']} negatives for '{address}' that are evaluated on: "
+            f"take them out of their folders, or drop them with `on_leak: drop` in '{source.stage.name}'."
+        )
+    if not rows:
+        raise InputError(f"Stage '{stage.name}' found no negatives for '{address}'.")
 
 
 def _source(address: str, context: StageContext) -> _Source:
@@ -191,8 +195,10 @@ def _mine(
     }
 
 
-_OPTIONS = ("mode", "top_k", "per_language", "max_ratio", "margin", "same_scale", "cross_max_ratio")
-_OPTIONS += ("per_query", "strategy", "other_languages")
+_OPTIONS = (
+    *("mode", "top_k", "per_language", "max_ratio", "margin", "same_scale", "cross_max_ratio"),
+    *("per_query", "strategy", "other_languages"),
+)
 
 
 def _parallel(folder: Path, context: StageContext) -> str | None:
@@ -211,10 +217,9 @@ def _parallel(folder: Path, context: StageContext) -> str | None:
 
 
 def _with_negatives(
-    pairs: Any, found: dict[Key, list[Candidate]], evaluated: Evaluated, number: int
+    pairs: Any, found: dict[Key, list[Candidate]], leaks: set[str], number: int
 ) -> tuple[Rows, dict[str, int]]:
     """Pairs with so many negatives each, and how many pairs there were and came to nothing."""
-    leaks = _leaks(found, evaluated)
     counts: Counter[str] = Counter()
     rows: Rows = []
     for row in pairs:

@@ -87,25 +87,24 @@ def run_recipe(
     # from standing still; the library reads this once, when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     recipe = read_training_recipe(path, smoke=smoke, changes=changes)
-    folder = (
-        Path(run_folder) if run_folder is not None else RUNS / (recipe.name + ("-smoke" if smoke else ""))
-    )
+    folder = Path(run_folder or RUNS / (recipe.name + ("-smoke" if smoke else "")))
     folder.mkdir(parents=True, exist_ok=True)
-    device = find_device(device)
     with locked(folder) if rank() == 0 else contextlib.nullcontext(), _log_file(folder):
-        keys = _stage_keys(recipe)
-        _check_folder(folder, recipe, keys)
-        if rank() == 0:
-            _write_recipe(folder, recipe)
-        reports = []
-        for stage in recipe.stages:
-            context = StageContext(
-                recipe, stage, folder, recipe.seed_of(stage), device, on_progress or (lambda *_: None)
-            )
-            reports.append(_run_stage(context, keys))
-        report = RunReport(folder, tuple(reports))
-        if rank() == 0:
-            _write_json(folder / "report.json", report.to_dict())
+        return _run(recipe, folder, find_device(device), on_progress or (lambda *_: None))
+
+
+def _run(recipe: Recipe, folder: Path, device: str, on_progress: OnProgress) -> RunReport:
+    keys = _stage_keys(recipe)
+    _check_folder(folder, recipe, keys)
+    if rank() == 0:
+        _write_recipe(folder, recipe)
+    reports = []
+    for stage in recipe.stages:
+        context = StageContext(recipe, stage, folder, recipe.seed_of(stage), device, on_progress)
+        reports.append(_run_stage(context, keys))
+    report = RunReport(folder, tuple(reports))
+    if rank() == 0:
+        _write_json(folder / "report.json", report.to_dict())
     return report
 
 
@@ -133,6 +132,8 @@ def _run_stage(context: StageContext, keys: dict[str, str]) -> StageReport:
     start = time.monotonic()
     result = kind.run(stage, context)
     seconds = round(time.monotonic() - start, 1)
+    while rank() != 0 and not (folder / DONE).is_file():
+        time.sleep(1.0)  # what the next stage reads, the first process alone writes
     if rank() == 0:
         content = {
             "key": keys[stage.name],

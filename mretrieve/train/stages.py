@@ -6,8 +6,13 @@ from typing import Any
 
 from mretrieve.train.context import StageContext, StageResult
 from mretrieve.train.data import DataStage, run_data
+from mretrieve.train.distilling import DistillStage, run_distill
+from mretrieve.train.merging import MergeStage, run_merge
+from mretrieve.train.mining import MineStage, run_mine
 from mretrieve.train.recipe import Stage
-from mretrieve.train.training import TrainStage, run_train
+from mretrieve.train.teaching import TeachStage, run_teach
+from mretrieve.train.training import AlignStage, ContrastiveStage, TrainStage, run_train
+from mretrieve.train.translating import TranslateStage, run_translate
 from mretrieve.train.upcycling import UpcycleStage, run_upcycle
 
 
@@ -25,9 +30,18 @@ class StageKind:
     unfinished: str = ""
 
 
+_CHECKPOINTS = "checkpoints/checkpoint-*"
+
 STAGES: dict[str, StageKind] = {
     "data": StageKind(DataStage, run_data),
     "upcycle": StageKind(UpcycleStage, run_upcycle),
-    "train": StageKind(TrainStage, run_train, distributed=True, unfinished="checkpoints/checkpoint-*"),
+    "mine": StageKind(MineStage, run_mine, unfinished="triples/*"),
+    "translate": StageKind(TranslateStage, run_translate),
+    "teach": StageKind(TeachStage, run_teach, distributed=True, unfinished="work/*"),
+    "train": StageKind(TrainStage, run_train, distributed=True, unfinished=_CHECKPOINTS),
+    "align": StageKind(AlignStage, run_train, distributed=True, unfinished=_CHECKPOINTS),
+    "contrastive": StageKind(ContrastiveStage, run_train, distributed=True, unfinished=_CHECKPOINTS),
+    "distill": StageKind(DistillStage, run_distill, distributed=True, unfinished=_CHECKPOINTS),
+    "merge": StageKind(MergeStage, run_merge),
 }
 """Kinds by the name that a recipe gives under `stage:`."""

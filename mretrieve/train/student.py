@@ -49,7 +49,11 @@ def _with_head(student: SentenceTransformer, device: str) -> SentenceTransformer
     assert dim is not None
     dense = Dense(dim, dim, bias=False, activation_function=None, init_weight=torch.eye(dim))
     modules = [module for module in student if not isinstance(module, Normalize)]
-    return SentenceTransformer(modules=[*modules, dense, Normalize()], device=device)
+    return SentenceTransformer(
+        modules=[*modules, dense, Normalize()],
+        device=device,
+        prompts={n: p for n, p in student.prompts.items() if p},
+    )
 
 
 def encoder_of(student: SentenceTransformer) -> NomicMoEModel | None:

@@ -1,17 +1,23 @@
 """The stage `upcycle`: the model that training starts from, sparse or dense, made of a dense checkpoint."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from mretrieve.train.context import StageContext, StageResult
 from mretrieve.train.recipe import Stage
 
+if TYPE_CHECKING:
+    from mretrieve.models.nomic_moe import NomicMoEModel
+
 
 class UpcycleStage(Stage):
     """Parameters of the stage; see `mretrieve.models.upcycle`.
 
-    With `dense: true` no layer gets experts: the base itself, in the form that is trained.
+    With `dense: true` no layer gets experts: the base itself, in the form that is trained. The fields after
+    `noise` are the new model's own, see `NomicConfig`, which has their defaults; what `train` says of the
+    weights of the routers' losses goes before what is said here.
     """
 
     stage: Literal["upcycle"]
@@ -22,8 +28,21 @@ class UpcycleStage(Stage):
     every: Annotated[int, Field(ge=1)] = 2
     last: Annotated[int, Field(ge=1)] | None = None
     way: Literal["exact", "nomic"] = "exact"
-    router: str = "softmax"
     noise: Annotated[float, Field(ge=0)] = 0.0
+    router: str | None = None
+    router_dim: int | None = None
+    router_temperature: float | None = None
+    router_top_p: float | None = None
+    languages: list[str] | None = None
+    language_dropout: float | None = None
+    balance_loss: str | None = None
+    router_aux_loss_coef: float | None = None
+    router_z_loss_coef: float | None = None
+    router_entropy_coef: float | None = None
+    router_distillation_coef: float | None = None
+    expert_output_masking: float | None = None
+    final_output_masking: float | None = None
+    hidden_dropout: float | None = None
 
     def inputs(self) -> list[str]:
         """The base, where a stage before this one makes it."""
@@ -39,27 +58,10 @@ def run_upcycle(stage: UpcycleStage, context: StageContext) -> StageResult:
     from mretrieve.encode.checkpoint import find_checkpoint
     from mretrieve.files import remove
     from mretrieve.models.nomic_files import save_nomic_moe
-    from mretrieve.models.nomic_hub import NomicMoEConfig
-    from mretrieve.models.nomic_moe import NomicMoEModel
-    from mretrieve.models.upcycle import expert_layers, layer_count, read_dense, upcycle
 
     checkpoint = find_checkpoint(context.model_name(stage.base))
     context.fingerprints[stage.base] = checkpoint.fingerprint()
-    if stage.dense:
-        config, tensors = read_dense(checkpoint.folder)
-        model = NomicMoEModel(NomicMoEConfig(**config.to_dict()))
-        model.load_state_dict(tensors, strict=True)
-    else:
-        model = upcycle(
-            checkpoint.folder,
-            moe_layers=expert_layers(layer_count(checkpoint.folder), every=stage.every, last=stage.last),
-            num_experts=stage.experts,
-            top_k=stage.top_k,
-            way=stage.way,
-            router=stage.router,
-            noise=stage.noise,
-            seed=context.seed,
-        )
+    model = _dense(checkpoint.folder) if stage.dense else _sparse(stage, checkpoint.folder, context.seed)
     prompts = {"query": checkpoint.query_prefix, "passage": checkpoint.document_prefix}
     folder = context.folder / "model"
     remove(folder)
@@ -72,3 +74,30 @@ def run_upcycle(stage: UpcycleStage, context: StageContext) -> StageResult:
     )
     total = sum(parameter.numel() for parameter in model.parameters())
     return StageResult(details={"parameters": total, "moe_layers": list(model.sizes.moe_layers)})
+
+
+def _dense(folder: Path) -> "NomicMoEModel":
+    from mretrieve.models.nomic_hub import NomicMoEConfig
+    from mretrieve.models.nomic_moe import NomicMoEModel
+    from mretrieve.models.upcycle import read_dense
+
+    config, tensors = read_dense(folder)
+    model = NomicMoEModel(NomicMoEConfig(**config.to_dict()))
+    model.load_state_dict(tensors, strict=True)
+    return model
+
+
+def _sparse(stage: UpcycleStage, folder: Path, seed: int) -> "NomicMoEModel":
+    from mretrieve.models.upcycle import FIELDS, expert_layers, layer_count, upcycle
+
+    fields = {name: value for name in FIELDS if (value := getattr(stage, name)) is not None}
+    return upcycle(
+        folder,
+        moe_layers=expert_layers(layer_count(folder), every=stage.every, last=stage.last),
+        num_experts=stage.experts,
+        top_k=stage.top_k,
+        way=stage.way,
+        noise=stage.noise,
+        seed=seed,
+        **fields,
+    )

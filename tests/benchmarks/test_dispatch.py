@@ -1,9 +1,14 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from dispatch import Case, main, propose
+
+from mretrieve.models.dispatch import TABLE
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
 
 def case(tokens, *, hidden=768, gradients=False, dtype=torch.float32):
@@ -38,6 +43,18 @@ def test_sizes_count_alike():
 def test_what_is_nearly_as_fast_stays():
     table = figures((1, 768, {"loop": 1.0, "all": 2.0}), (4, 768, {"loop": 1.04, "all": 1.0}))
     assert table[torch.float32, False] == ((math.inf, "loop"),)
+
+
+def test_the_package_chooses_by_the_measured_table():
+    measured = json.loads((RESULTS / "dispatch.json").read_text())
+    rows = {
+        ("cpu", getattr(torch, row["dtype"]), row["gradients"]): tuple(
+            (math.inf if most is None else most, name)
+            for most, name in zip(row["up_to_tokens"], row["strategies"], strict=True)
+        )
+        for row in measured["table"]
+    }
+    assert rows == TABLE
 
 
 @pytest.mark.slow

@@ -1,9 +1,10 @@
 """Fixtures of the training tests: data and model once a session, a recipe as often as wanted."""
 
 import pytest
+import torch
 import yaml
 
-from tests.train.tiny import tiny_base, tiny_data
+from tests.train.tiny import tiny_base, tiny_data, tiny_reranker
 
 MIX = {
     "align": {
@@ -38,6 +39,33 @@ def root(tmp_path_factory):
 def base(tmp_path_factory):
     """A small dense model; not to be changed."""
     return tiny_base(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture(scope="session")
+def reranker(tmp_path_factory):
+    """A small cross-encoder; not to be changed."""
+    return tiny_reranker(tmp_path_factory.mktemp("models") / "reranker")
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch, tmp_path):
+    """Small computations are slower with more; and what is translated is not kept for the user."""
+    torch.set_num_threads(1)
+    monkeypatch.setenv("MRETRIEVE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def mined(base):
+    """Parameters of a stage that mines for `data/cross` and `data/mono`."""
+    return {
+        "stage": "mine",
+        "data": ["data/cross", "data/mono"],
+        "model": str(base),
+        "mode": "dense",
+        "top_k": 20,
+        "max_ratio": None,
+        "per_query": 3,
+    }
 
 
 @pytest.fixture

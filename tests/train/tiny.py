@@ -75,12 +75,31 @@ def parallel_set(folder):
     )
 
 
+def crosslingual_set(folder):
+    """As AfriQA: questions in one language, passages in another."""
+    documents = [
+        {"_id": f"a{i}", "title": "", "text": fact("a en", i, 10), "lang": "en"} for i in range(N_FACTS)
+    ]
+    queries = [{"_id": f"sw-a{i}", "text": fact("a sw", i, 3), "lang": "sw"} for i in range(N_FACTS)]
+    pairs = [(f"sw-a{i}", f"a{i}") for i in range(N_FACTS)]
+    return write_set(folder, documents=documents, queries=queries, qrels={"train": pairs})
+
+
+_TOPICS = ("mrtydi-topics-qrels/topics.x.dev.txt", "mrtydi-topics-qrels/topics.x.test.txt")
+
+
 def tiny_data(root):
     """`train/`, `eval/` and `parallel/` below a folder."""
     for language in LANGUAGES:
         monolingual_set(root / "train" / f"{language}-facts", language)
     parallel_set(root / "train" / "multi-mlqa")
+    crosslingual_set(root / "train" / "multi-afriqa")
     monolingual_set(root / "eval" / "de-other", "de", seed="other ")
+    monolingual_set(root / "xquad" / "fr", "fr", seed="xquad ")
+    monolingual_set(root / "xquad-r", "en", seed="xquad-r ")
+    for name in ("miracl-topics-qrels/topics.x-dev.tsv", *_TOPICS):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(f"1\t{words(name, 3)}\n", encoding="utf-8")
     (root / "parallel").mkdir()
     codes = {"eng": "en", "deu": "de", "fra": "fr", "swa": "sw", "bul": "bg"}
     with lzma.open(root / "parallel" / "ntrex-128.jsonl.xz", "wt", encoding="utf-8") as file:
@@ -96,3 +115,18 @@ def tiny_base(folder):
     """A dense model of two layers; as teacher and as what is upcycled."""
     folder.mkdir()
     return make_checkpoint(folder, prompts={"query": "q ", "passage": "p "})
+
+
+def tiny_reranker(folder, *, outputs=1, seed=3):
+    """A cross-encoder of random weights, with so many outputs."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    tiny_base(folder)
+    torch.manual_seed(seed)
+    BertForSequenceClassification(BertConfig.from_pretrained(folder, num_labels=outputs)).save_pretrained(
+        folder
+    )
+    for name in ("modules.json", "config_sentence_transformers.json"):
+        (folder / name).unlink()
+    return folder
