@@ -52,7 +52,7 @@ class TeachStage(Stage):
 
     Either `teacher` is a cross-encoder by hub id or folder, or `train` says how to make one. It scores the
     positives and the first `negatives` negatives of the sets in `data`, only those examples whose question
-    and passages are in `languages`: the ones that it knows.
+    and passages are in `languages`: the ones that it knows; with `same_language` all of them in one.
     """
 
     stage: Literal["teach"]
@@ -61,6 +61,7 @@ class TeachStage(Stage):
     train: TeacherTraining | None = None
     negatives: Annotated[int, Field(gt=0)] = 7
     languages: list[str] | None = None
+    same_language: bool = False
     batch_size: Annotated[int, Field(gt=0, json_schema_extra=VOLATILE)] = 64
 
     def inputs(self) -> list[str]:
@@ -133,17 +134,22 @@ def open_teacher(name: str, *, device: str, batch_size: int) -> "CrossEncoderSco
 
 def _in_languages(data: "Dataset", stage: TeachStage, address: str) -> "Dataset":
     """The examples that are wholly in the teacher's languages."""
-    if stage.languages is None:
+    if stage.languages is None and not stage.same_language:
         return data
-    known = {normalize_language(code) for code in stage.languages}
-    columns = zip(
-        data["language"][:], data["positive_language"][:], data["negative_languages"][:], strict=True
-    )
-    rows = [row for row, (one, other, more) in enumerate(columns) if {one, other, *more} <= known]
+    known = None if stage.languages is None else {normalize_language(code) for code in stage.languages}
+    negatives = [own[: stage.negatives] for own in data["negative_languages"][:]]
+    columns = zip(data["language"][:], data["positive_language"][:], negatives, strict=True)
+    languages = [{one, other, *more} for one, other, more in columns]
+    rows = [
+        row
+        for row, own in enumerate(languages)
+        if (known is None or own <= known) and (len(own) == 1 or not stage.same_language)
+    ]
     if not rows:
+        wanted = "one language" if known is None else ", ".join(sorted(known))
         raise InputError(
-            f"Stage '{stage.name}' is to score '{address}' in {', '.join(sorted(known))}, but no example of "
-            "it is wholly in these languages."
+            f"Stage '{stage.name}' is to score '{address}' in {wanted}, but no example of it is wholly in "
+            "that: leave `languages` or `same_language` out, or mine in one language."
         )
     logger.info("Stage '%s' scores %d of the %d examples of '%s'.", stage.name, len(rows), len(data), address)
     return data.select(rows)

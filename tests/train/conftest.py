@@ -1,9 +1,12 @@
 """Fixtures of the training tests: data and model once a session, a recipe as often as wanted."""
 
+import shutil
+
 import pytest
 import torch
 import yaml
 
+from mretrieve.train.runner import run_recipe
 from tests.train.tiny import tiny_base, tiny_data, tiny_reranker
 
 MIX = {
@@ -48,15 +51,35 @@ def reranker(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch, tmp_path):
+def quiet(monkeypatch, tmp_path):
     """Small computations are slower with more; and what is translated is not kept for the user."""
     torch.set_num_threads(1)
-    monkeypatch.setenv("MRETRIEVE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("mretrieve.mine.translation.cache_folder", lambda: tmp_path / "cache")
+
+
+@pytest.fixture
+def prepared(_prepared, stages, mined, tmp_path):
+    """Stages `data` and `mined`, and a run folder in which they are done."""
+    shutil.copytree(_prepared, tmp_path / "run")
+    return {"data": stages["data"], "mined": mined}
+
+
+@pytest.fixture(scope="session")
+def _prepared(tmp_path_factory, root, base):
+    folder = tmp_path_factory.mktemp("prepared")
+    stages = [{"name": "data"} | _data(root), {"name": "mined"} | _mined(base)]
+    (folder / "small.yaml").write_text(yaml.safe_dump({"name": "small", "stages": stages}), encoding="utf-8")
+    run_recipe(folder / "small.yaml", run_folder=folder / "run", device="cpu")
+    return folder / "run"
 
 
 @pytest.fixture
 def mined(base):
     """Parameters of a stage that mines for `data/cross` and `data/mono`."""
+    return _mined(base)
+
+
+def _mined(base):
     return {
         "stage": "mine",
         "data": ["data/cross", "data/mono"],
@@ -68,14 +91,18 @@ def mined(base):
     }
 
 
-@pytest.fixture
-def stages(root, base):
-    """Stages of a small recipe, to be changed at will: data, base, mix."""
+def _data(root):
     sets = {
         "mono": {"kind": "retrieval", "folders": ["train/*", "!train/multi-*"]},
         "cross": {"kind": "retrieval", "folders": ["train/multi-mlqa"], "splits": ["train", "train-xling"]},
         "parallel": {"kind": "parallel", "files": ["parallel/*.xz"], "pairs": 60},
     }
+    return {"stage": "data", "root": str(root), "evaluation": ["eval/*"], "sets": sets}
+
+
+@pytest.fixture
+def stages(root, base):
+    """Stages of a small recipe, to be changed at will: data, base, mix."""
     tuning = {
         "root": str(root),
         "folders": ["train/*", "!train/multi-*"],
@@ -85,7 +112,7 @@ def stages(root, base):
         "every": 4,
     }
     return {
-        "data": {"stage": "data", "root": str(root), "evaluation": ["eval/*"], "sets": sets},
+        "data": _data(root),
         "base": {"stage": "upcycle", "base": str(base), "experts": 4},
         "mix": {
             "stage": "train",

@@ -12,12 +12,10 @@ from tests.train.tiny import tiny_reranker
 
 
 @pytest.fixture
-def run(write_recipe, stages, mined, tmp_path):
+def run(write_recipe, prepared, tmp_path):
     def run(**teach):
         stage = {"stage": "teach", "data": ["mined/mono"], "negatives": 2} | teach
-        recipe = write_recipe(
-            {"data": stages["data"], "mined": mined | {"data": ["data/mono"]}, "scored": stage}
-        )
+        recipe = write_recipe(prepared | {"scored": stage})
         return run_recipe(recipe, run_folder=tmp_path / "run", device="cpu")
 
     return run
@@ -42,6 +40,12 @@ def test_only_what_the_teacher_knows_is_scored(run, reranker):
     data = load_from_disk(str(report.folder / "scored" / "mono"))
     assert set(data["language"][:]) == {"en", "sw"}
     assert report.stages[-1].details["examples"] == {"mono": len(data)}
+
+
+def test_examples_may_have_to_be_in_one_language(run, reranker):
+    report = run(teacher=str(reranker), data=["mined/cross"], same_language=True)
+    for row in load_from_disk(str(report.folder / "scored" / "cross")):
+        assert {row["language"], row["positive_language"], *row["negative_languages"]} == {row["language"]}
 
 
 def test_what_is_scored_is_not_scored_again(run, reranker, monkeypatch):
@@ -81,17 +85,17 @@ def test_a_teacher_is_trained_here(run, base, loss):
             r"The teacher '.*base' cannot score pairs: it is a BertModel, which has no head",
         ),
         ({"teacher": "two"}, r"gives 2 numbers per pair"),
-        ({"teacher": "nowhere/at-all"}, r"cannot be loaded"),
-        ({"teacher": "reranker", "languages": ["th"]}, r"in th, but no example of it is wholly in these"),
+        ({"teacher": "empty"}, r"cannot be loaded"),
+        ({"teacher": "reranker", "languages": ["th"]}, r"in th, but no example of it is wholly in"),
         ({"teacher": "reranker", "negatives": 5}, r"lacks negative_4, negative_5"),
         ({"teacher": "reranker", "data": ["data/mono"]}, r"lacks negative_languages"),
     ],
 )
-def test_what_cannot_teach_is_told(run, base, reranker, tmp_path, monkeypatch, teach, message):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_what_cannot_teach_is_told(run, base, reranker, tmp_path, teach, message):
+    (tmp_path / "empty").mkdir()
     if teach.get("teacher") == "two":
         tiny_reranker(tmp_path / "two", outputs=2)
-    places = {"base": base, "reranker": reranker, "two": tmp_path / "two"}
+    places = {"base": base, "reranker": reranker, "two": tmp_path / "two", "empty": tmp_path / "empty"}
     if teach.get("teacher") in places:
         teach = teach | {"teacher": str(places[teach["teacher"]])}
     with pytest.raises(InputError, match=message):
