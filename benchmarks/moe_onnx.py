@@ -3,8 +3,8 @@
 `python benchmarks/moe_onnx.py` times in turns, medians, on ONNX Runtime with all its optimisations:
 one layer of experts, sparse, with all experts as torch's own exporter writes it (a loop over experts, and
 `bmm` over all at once, as transformers exports them), and sparse in int8; then whole encoders of a few layers
-of Nomic Embed v2's and multilingual-e5-small's sizes. `--quality` measures what int8 loses on e5-small,
-upcycled to 8 experts: cosine to float32, and nDCG@10 on a part of XQuAD's queries in four languages.
+of Nomic Embed v2's and multilingual-e5-small's sizes; and what int8 loses on e5-small, upcycled to 8 experts:
+cosine to float32, and nDCG@10 on a part of XQuAD's queries in four languages.
 """
 
 import io
@@ -36,6 +36,7 @@ from mretrieve.models.onnx_build import GraphBuilder
 from mretrieve.models.onnx_moe import encoder_graph, expert_layer_graph
 from mretrieve.models.onnx_weights import graph_tensors, tensor_shapes, weight_of
 from mretrieve.models.upcycle import expert_layers, upcycle
+from mretrieve.models.weights import read_json
 
 V2 = NomicConfig(
     vocab_size=1000,
@@ -60,6 +61,7 @@ E5 = replace(
 """Four of the layers of multilingual-e5-small as `mretrieve upcycle` makes them."""
 
 SHAPES = ((32, 128), (1, 16))
+PARTS = ("layer-768", "layer-384", "encoder-768", "encoder-384", "quality")
 LANGUAGES = ("en", "hi", "th", "ar")
 Tensors = Mapping[str, NDArray[Any]]
 Feed = dict[str, NDArray[Any]]
@@ -68,20 +70,22 @@ Feed = dict[str, NDArray[Any]]
 def main() -> None:
     """Print the tables."""
     parser = arguments(__doc__)
-    parser.add_argument("--quality", action="store_true", help="measure what int8 loses")
+    parser.add_argument("--part", choices=PARTS, help="this one only; the figures of others stay in the file")
     parser.add_argument("--queries", type=int, default=200, help="queries of each language")
-    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
-    if options.quality:
-        figures: dict[str, Any] = {"quality": quality(need(options.data / "xquad"), options.queries)}
-    else:
+    figures: dict[str, Any] = read_json(options.json) if options.json else {}
+    for part in [options.part] if options.part else PARTS:
+        kind, _, size = part.partition("-")
+        if kind == "quality":
+            figures[part] = quality(need(options.data / "xquad"), options.queries)
+            continue
         peaks = {kind: gemm_peak(int8=kind == "int8") for kind in ("fp32", "int8")}
-        figures = {"gemm_peak_gflops": peaks, "layer": [], "encoder": []}
-        for config in (V2, E5):
-            figures["layer"] += compare_layers(config, options.runs, peaks)
-            figures["encoder"] += compare_encoders(config, options.runs, peaks)
-        peak = ", ".join(f"{kind} {value:.0f}" for kind, value in peaks.items())
-        print(f"\nONNX Runtime's own peak, GFLOP/s of a product of 2048 x 2048 x 2048: {peak}.")
+        compare = compare_layers if kind == "layer" else compare_encoders
+        tables = compare(V2 if size == "768" else E5, options.runs, peaks)
+        figures[part] = {"gemm_peak_gflops": peaks, "tables": tables}
+        peak = ", ".join(f"{name} {value:.0f}" for name, value in peaks.items())
+        print(f"ONNX Runtime's own peak, GFLOP/s of a product of 2048 x 2048 x 2048: {peak}.\n")
     write_json(options.json, figures)
 
 

@@ -188,7 +188,8 @@ def make_report(models: Models, lines: Sequence[Line]) -> list[Figures]:
         figures = [row["models"][name] for row in rows if "p" in row["models"][name]]
         for one, corrected in zip(figures, holm([one["p"] for one in figures]), strict=True):
             one["p_holm"] = corrected
-    return [*rows, _mean_row(models, lines)]
+    n_counted = sum(line.counts for line in lines)
+    return [*rows, _mean_row(models, lines)] if n_counted > 1 else rows
 
 
 def _figures(line: Line, scores: Scores, base: Scores) -> Figures:

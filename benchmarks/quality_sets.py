@@ -244,7 +244,7 @@ def mlqa_cross(data: Path, store: VectorStore) -> Measured:
 
 
 def afriqa(data: Path, store: VectorStore) -> Measured:
-    """Questions in ten African languages, English and French passages."""
+    """Questions in seven African languages, English and French passages."""
     folder = data / "train" / "multi-afriqa"
     queries, qrels = read_split(folder, "test")
     values = values_of("nDCG@10", search(store, queries, read_corpus(folder)), qrels, queries)

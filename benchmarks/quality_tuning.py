@@ -65,7 +65,7 @@ def dev_sets(data: Path, store: VectorStore) -> Measured:
 
 
 def afriqa_dev(data: Path, store: VectorStore) -> Measured:
-    """Dev questions in ten African languages against English and French passages."""
+    """Dev questions in five African languages against English and French passages."""
     return _sampled(data / "train" / "multi-afriqa", store, "", spread=True)
 
 

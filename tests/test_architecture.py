@@ -32,7 +32,7 @@ ARROWS = {
     "rank": BASE | {"index", "encode"},
     "understand": BASE | {"datasets", "models", "encode"},
     "mine": BASE | {"datasets", "models", "encode", "index", "rank", "recipe", "indexing"},
-    "train": BASE | {"datasets", "models", "encode", "index", "rank", "evaluate", "mine"},
+    "train": BASE | {"datasets", "models", "encode", "index", "rank", "evaluate", "mine", "indexing"},
 }
 TOP = {"cli", "ui", "serve"}  # nothing imports these, but `serve` may be started by the command line
 

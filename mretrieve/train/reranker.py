@@ -15,6 +15,7 @@ from sentence_transformers.cross_encoder.losses import (
     MultipleNegativesRankingLoss,
 )
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging as transformers_logging
 
 from mretrieve.encode.checkpoint import find_checkpoint
 from mretrieve.errors import InputError
@@ -69,6 +70,7 @@ def train_reranker(settings: TeacherTraining, context: StageContext, folder: Pat
     """
     if (folder / "config.json").is_file():
         return
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = _load(context.model_name(settings.base), settings, context)
     data = _examples(settings, context)
     loss: torch.nn.Module

@@ -86,6 +86,19 @@ def test_float32_weights_are_not_copied(official, cache):
     assert largest.numel() * 4 > 20_000
 
 
+def test_a_checkpoint_behind_links_is_used_in_place(official, tmp_path, cache):
+    """As the hub's cache keeps them: a folder of links to files with other names."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    blobs.mkdir()
+    snapshot.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (official / name).rename(blobs / f"blob-{name[:3]}")
+        (snapshot / name).symlink_to(blobs / f"blob-{name[:3]}")
+    found = OnnxNomic(snapshot).hidden_states(IDS)
+    np.testing.assert_allclose(found, by_torch(load_nomic_moe(snapshot)), rtol=0, atol=1e-5)
+    assert not list(cache.rglob("weights.bin"))
+
+
 def test_a_checkpoint_that_changed_is_read_anew(official, tmp_path):
     before = OnnxNomic(official).hidden_states(IDS)
     other = official_folder(tmp_path / "other", seed=5)
