@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 from mretrieve import arguments as take
-from mretrieve import cli_models, report
+from mretrieve import cli_models, cli_train, report
 from mretrieve.errors import InputError, MissingDependencyError
 
 OnProgress = Callable[[str, int, int | None], None]
@@ -250,6 +250,7 @@ def info(path: take.Index, verify: take.Verify = False, as_json: take.AsJson = F
 
 
 app.add_typer(cli_models.app)
+app.add_typer(cli_train.app)
 
 
 def main() -> None:

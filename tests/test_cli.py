@@ -14,7 +14,10 @@ from mretrieve.errors import MissingDependencyError
 from mretrieve.types import Hit
 from tests.conftest import COLLECTION, write_jsonl
 
-COMMANDS = ["index", "search", "run", "evaluate", "encode", "info", "upcycle", "export", "routing", "extract"]
+COMMANDS = [
+    *("index", "search", "run", "evaluate", "encode", "info"),
+    *("upcycle", "export", "routing", "extract", "train", "mine", "translate"),
+]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
