@@ -46,7 +46,8 @@ def main() -> None:
         )
     columns = ["peak while loading", "limit", "of it anonymous after", "peak after a batch", "seconds"]
     print_table(["way", "dtype", *columns], rows)
-    print(f"\nMultiples of the file's {size / 1e9:.2f} GB. bfloat16 peak {gemm_peak('bfloat16'):.0f} GFLOP/s.")
+    peak = gemm_peak("bfloat16")
+    print(f"\nMultiples of the file's {size / 1e9:.2f} GB. bfloat16 peak {peak:.0f} GFLOP/s.")
     write_json(options.json, {"file_bytes": size, "figures": figures})
 
 

@@ -22,7 +22,24 @@ Folder = Annotated[
     str, typer.Argument(metavar="SOURCE", help="BEIR folder: documents, queries and judgements.")
 ]
 Triples = Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="File to write; .gz packs it.")]
-PoolIndex = Annotated[Path, typer.Option("--index", metavar="INDEX", help="Where to look for negatives.")]
+PoolIndex = Annotated[
+    Path | None,
+    typer.Option(
+        "--index",
+        metavar="INDEX",
+        help="Where to look for negatives; by default OUT.index, built of SOURCE if it is not there.",
+        show_default=False,
+    ),
+]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="Another folder that OUT.index is built of; may be given many times.",
+        show_default=False,
+    ),
+]
+AnySplit = Annotated[bool, typer.Option("--any-split", help="Allow judgements that are not for training.")]
 Split = Annotated[str, typer.Option(metavar="NAME", help="Judgements: the file qrels/NAME.tsv.")]
 Candidates = Annotated[int, typer.Option(metavar="N", help="Documents retrieved per query.")]
 PerQuery = Annotated[int, typer.Option(metavar="N", help="Negatives per query.")]
@@ -45,6 +62,29 @@ Engine = Annotated[
     typer.Option(metavar="NAME", help="apertium, parallel:FILE, or a translation model's hub id or folder."),
 ]
 Translated = Annotated[Path, typer.Argument(metavar="OUT", help="Folder or file to make.")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="CODES",
+        help="Source languages; all that the engine knows by default.",
+        show_default=False,
+    ),
+]
+OnlySplit = Annotated[
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Only what qrels/NAME.tsv names.", show_default=False),
+]
+Across = Annotated[
+    bool, typer.Option("--across", help="Judge questions of each language with documents of each other one.")
+]
+Evaluation = Annotated[
+    bool, typer.Option("--evaluation", help="Translate data for evaluation, never to be trained on.")
+]
+Cache = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Where translations are kept.", show_default=False)
+]
+Beams = Annotated[int, typer.Option(metavar="N", help="Hypotheses that a translation model follows.")]
 Only = Annotated[Literal["all", "documents", "queries"], typer.Option(help="What is translated.")]
 
 
@@ -81,8 +121,10 @@ def train(
 def mine(
     source: Folder,
     output: Triples,
-    index: PoolIndex,
+    index: PoolIndex = None,
+    also: Also = None,
     split: Split = "train",
+    any_split: AnySplit = False,
     mode: take.Mode = None,
     top_k: Candidates = 100,
     per_query: PerQuery = 7,
@@ -91,7 +133,7 @@ def mine(
     strategy: Strategy = "top",
     cross_encoder: Reranker = None,
     seed: take.Seed = 13,
-    model: take.SameModel = None,
+    model: take.Model = None,
     device: take.Device = "auto",
     overwrite: take.Overwrite = False,
 ) -> None:
@@ -100,6 +142,7 @@ def mine(
     What is likely an unmarked answer is dropped: scores too near the positive's (NV-Retriever), equal or
     parallel text, the same answer. A report with samples to read is written beside the triples.
     """
+    from mretrieve.mine.indexed import build_pool
     from mretrieve.mine.mining import mine as make
     from mretrieve.mine.pool import Pool
     from mretrieve.mine.task import MiningOptions
@@ -107,6 +150,7 @@ def mine(
 
     options = MiningOptions(
         split=split,
+        any_split=any_split,
         mode=mode or "hybrid",
         top_k=top_k,
         per_query=per_query,
@@ -117,7 +161,16 @@ def mine(
         seed=seed,
     )
     with progress(resumable=True) as on_progress:
-        pool = Pool(index, model=model, device=device)
+        if index is not None:
+            pool = Pool(index, model=model, device=device)
+        else:
+            pool = build_pool(
+                [source, *(also or ())],
+                output.with_name(f"{output.name}.index"),
+                model=model or "e5-small",
+                device=device,
+                on_progress=on_progress,
+            )
         make(source, output, pool, options=options, overwrite=overwrite, on_progress=on_progress)
     report.tell(f"{output}: done; the report stands beside it")
 
@@ -128,7 +181,13 @@ def translate(
     output: Translated,
     to: To,
     engine: Engine,
+    from_: From = None,
     only: Only = "all",
+    split: OnlySplit = None,
+    across: Across = False,
+    evaluation: Evaluation = False,
+    cache: Cache = None,
+    beams: Beams = 1,
     device: take.Device = "auto",
     overwrite: take.Overwrite = False,
 ) -> None:
@@ -142,15 +201,22 @@ def translate(
     from mretrieve.mine.translator import open_translator
     from mretrieve.progress import progress
 
-    languages = tuple(code.strip() for code in to.split(",") if code.strip())
-    options = TranslationOptions(to=languages, only=only)
+    options = TranslationOptions(
+        to=_codes(to), sources=_codes(from_), only=only, split=split, across=across, evaluation=evaluation
+    )
     with progress(resumable=True) as on_progress:
         make(
             source,
             output,
-            open_translator(engine, device=device),
+            open_translator(engine, device=device, beams=beams),
             options=options,
+            cache=cache,
             overwrite=overwrite,
             on_progress=on_progress,
         )
     report.tell(f"{output}: done; what could not be translated is in its report")
+
+
+def _codes(langs: str | None) -> tuple[str, ...]:
+    """Codes separated by commas."""
+    return tuple(code.strip() for code in (langs or "").split(",") if code.strip())

@@ -149,7 +149,7 @@ def test_every_dependency_is_pinned():
     assert not [version for version in pins.values() if "+" in version], "public versions only"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["cpu"], *extras["lucene"], *extras["dev"]]
+    needed = [*project["dependencies"], *extras["cpu"], *extras["lucene"], *extras["train"], *extras["dev"]]
     assert {normal(name) for name in needed} <= {normal(name) for name in pins}
 
 

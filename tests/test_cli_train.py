@@ -50,6 +50,10 @@ def test_mining_writes_triples_and_a_report(command, tmp_path, collection, model
     assert done.status == 0, done.stderr
     triples = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert triples and all(1 <= len(triple["negatives"]) <= 2 for triple in triples)
+    own = ["--model", model, *options[2:]]
+    assert command("mine", collection, tmp_path / "own.jsonl", *own).status == 0
+    assert (tmp_path / "own.jsonl.index" / "manifest.json").is_file()
+    assert (tmp_path / "own.jsonl").read_text("utf-8") == output.read_text("utf-8")
     refused = command("mine", collection, tmp_path / "more.jsonl", *options, "--split", "dev")
     assert refused.status == 2
 

@@ -39,8 +39,7 @@ def mine(
 ) -> MiningReport:
     """Write triples of query, positive and hard negatives for the training questions of a data set.
 
-    Called again in the same way, stopped work goes on where it was, and comes to the same triples. Beside
-    them a report appears as JSON and as a page to read.
+    Called again in the same way, stopped work goes on where it was, and comes to the same triples.
 
     Args:
         folder: BEIR folder with queries and qrels. Of `multi-mlqa` what is held out stays aside.
@@ -51,11 +50,11 @@ def mine(
         on_progress: called with a stage, how much of it is done, and of how much.
 
     Returns:
-        The report.
+        The report; it is written beside the triples, too.
 
     Raises:
-        InputError: the data are for evaluation, or cannot be used; an option is out of range; the pool does
-            not hold a positive; `output` exists or cannot be written.
+        InputError: the data are for evaluation or cannot be used, an option is out of range, or `output`
+            exists or cannot be written.
     """
     options, output = options or MiningOptions(), Path(output)
     check_sampling(options.per_query, options.strategy, options.other_languages)
@@ -71,10 +70,9 @@ def mine(
         on_progress("queries", done, len(task.queries))
         for start in range(done, len(task.queries), QUERIES_AT_ONCE):
             chunk = task.queries[start : start + QUERIES_AT_ONCE]
-            retrieved = _retrieve(chunk, pool, options)
-            sifted = sift(retrieved)
+            sifted = sift(_retrieve(chunk, pool, options))
             triples = _sample(sifted, options)
-            report.add(retrieved, sifted, triples, options.per_query)
+            report.add(sifted, triples, options.per_query)
             place.append(triples, done=start + len(chunk), state=report.state())
             on_progress("queries", start + len(chunk), len(task.queries))
         place.finish(report)

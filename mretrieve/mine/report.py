@@ -36,24 +36,16 @@ class MiningReport:
     sums: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(_zeros))
     samples: dict[str, list[Sample]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(
-        self,
-        retrieved: Sequence[Candidates],
-        sifted: Sequence[Candidates],
-        triples: Sequence[Triple],
-        per_query: int,
-    ) -> None:
+    def add(self, sifted: Sequence[Candidates], triples: Sequence[Triple], per_query: int) -> None:
         """Count a chunk of queries.
 
         Args:
-            retrieved: what was found for them.
-            sifted: what of it was dropped and left, one record for each positive.
+            sifted: what was dropped of their candidates and what is left, one record for each positive.
             triples: what was chosen.
             per_query: negatives that were wanted.
         """
-        for one in retrieved:
-            self.counts[one.query.lang]["queries"] += 1
-            self.counts[one.query.lang]["candidates"] += len(one.found)
+        for lang, _ in {(one.query.lang, one.query.query_id) for one in sifted}:
+            self.counts[lang]["queries"] += 1
         for one in sifted:
             self._add_sifted(one)
         for triple in triples:
@@ -63,6 +55,7 @@ class MiningReport:
         assert one.positive is not None
         counts, sums = self.counts[one.query.lang], self.sums[one.query.lang]
         counts["pairs"] += 1
+        counts["candidates"] += len(one.found) + len(one.dropped) + (one.positive.rank > 0)
         counts["positives found"] += one.positive.rank > 0
         counts["positives found first"] += one.positive.rank == 1
         counts["left"] += len(one.found)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mretrieve import files
-from mretrieve.datasets.heldout import held_out_mlqa
+from mretrieve.datasets.heldout import held_out_mlqa, mlqa_groups
 from mretrieve.datasets.qrels import read_qrels
 from mretrieve.datasets.queries import read_queries
 from mretrieve.datasets.source import find_beir_file, resolve_address
@@ -18,6 +18,9 @@ from mretrieve.mine.pool import Pool
 from mretrieve.mine.relations import Relations, read_answers, read_groups
 from mretrieve.mine.sample import Strategy
 from mretrieve.types import Mode, Qrels, Query
+
+_MLQA = "multi-mlqa"
+"""The set of which we know what is parallel, and hold a part out."""
 
 _VERSION = 1
 """Raised when the same choices come to other triples."""
@@ -109,7 +112,7 @@ def read_task(folder: Path, pool: Pool, options: MiningOptions) -> Task:
     relations = Relations(
         list(queries.values()),
         _all_qrels(folder),
-        groups=read_groups(options.groups) if options.groups else {},
+        groups=_groups(folder, options),
         answers=read_answers(folder),
     )
     chosen = tuple(query for query_id, query in queries.items() if query_id in qrels)
@@ -127,8 +130,13 @@ def _check(folder: Path, split: str, queries: dict[str, Query], qrels: Qrels) ->
         raise InputError(f"{folder}: no judgement of '{split}' is left to mine negatives for.")
 
 
+def _groups(folder: Path, options: MiningOptions) -> dict[str, str]:
+    known = mlqa_groups(folder).documents if folder.name == _MLQA else {}
+    return dict(known) | (read_groups(options.groups) if options.groups else {})
+
+
 def _left_out(folder: Path, options: MiningOptions) -> frozenset[str]:
-    if folder.name != "multi-mlqa":
+    if folder.name != _MLQA:
         return frozenset(options.leave_out)
     documents, questions = held_out_mlqa(folder)
     return documents | questions | frozenset(options.leave_out)

@@ -61,22 +61,21 @@ def translate(
 
     Args:
         source: BEIR folder, or a file of documents or of questions.
-        output: folder or file (`.jsonl`, `.jsonl.gz`) to make.
+        output: folder or file to make.
         translator: as `open_translator` gives it.
         options: all choices.
         cache: file of translations; by default one for all work of this user.
         overwrite: replace `output`.
-        on_progress: called with a stage, how much of it is done, and of how much.
+        on_progress: called with a stage and how much of it is done.
 
     Returns:
-        What was translated and what could not be; beside or in the output it is `translation.json`.
+        What was translated and what could not be; it is written beside or into the output, too.
 
     Raises:
         InputError: the source or an option cannot be used, the translator does not know the languages, or
             the output exists or cannot be written.
     """
-    output = Path(output)
-    root = resolve_address(source)
+    output, root = Path(output), resolve_address(source)
     if not options.evaluation:
         check_folder(root, "translated for training")
     targets, sources = _check(options, translator)

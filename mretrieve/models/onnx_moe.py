@@ -6,7 +6,6 @@ product weighs with the gates and sums. Nothing is added into place, which runti
 and nothing is padded: padding is dropped before the first layer.
 """
 
-
 from onnx import TensorProto
 
 from mretrieve.models.nomic_config import NomicConfig

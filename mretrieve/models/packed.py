@@ -141,7 +141,8 @@ class PackedExperts:
         table = torch.cat([*outputs, x, self._bias.unsqueeze(0)])
         own = torch.arange(start, start + len(x), device=x.device).unsqueeze(1)
         summed = torch.cat([rows, own, torch.full_like(own, len(table) - 1)], dim=1)
-        weights = F.pad(routing.gates, (0, 2), value=1.0).to(x.dtype)
+        ones = routing.gates.new_ones(len(x), 2)
+        weights = torch.cat([routing.gates, ones], dim=1).to(x.dtype)
         return F.embedding_bag(summed, table, per_sample_weights=weights, mode="sum")
 
 

@@ -103,6 +103,7 @@ def test_left_out_documents_are_no_negatives(tmp_path, data, pool, mined):
     assert name not in {negative.document.doc_id for triple in triples for negative in triple.negatives}
 
 
+@pytest.mark.slow
 def test_a_cross_encoder_has_the_last_word(tmp_path, data, pool, cross_encoder):  # noqa: F811
     model = str(cross_encoder(1))
     options = MiningOptions(top_k=5, max_ratio=None, cross_encoder=model, cross_max_ratio=1.0)
@@ -111,6 +112,7 @@ def test_a_cross_encoder_has_the_last_word(tmp_path, data, pool, cross_encoder):
         assert all(0 < negative.score <= triple.positive.score < 1 for negative in triple.negatives)
 
 
+@pytest.mark.slow
 def test_an_index_without_vectors(tmp_path, data, cross_encoder):  # noqa: F811
     build_index(data.folder, tmp_path / "words", dense=False)
     words = Pool(tmp_path / "words")

@@ -12,7 +12,7 @@ def test_the_page_shows_tables_and_samples():
     assert (
         "| language | queries | pairs | positives found | candidates | left | triples | negatives |" in lines
     )
-    assert "| en | 1,200 | 1,200 | 600 | 2,400 | 1,200 | 1,200 | 1,200 |" in lines
+    assert "| en | 1,200 | 1,200 | 600 | 3,000 | 1,200 | 1,200 | 1,200 |" in lines
     assert "| language | scored too near the positive |" in lines
     assert "| all | 1,200 |" in lines
     assert "- triples with fewer negatives: 1,200 of 1,200" in lines
@@ -22,7 +22,7 @@ def test_the_page_shows_tables_and_samples():
 
 def test_texts_do_not_break_the_page():
     report = MiningReport({})
-    retrieved, sifted, triples = chunk([1])
+    sifted, triples = chunk([1])
     object.__setattr__(triples[0].query, "text", "a\n\n# *b* | <c>")
-    report.add(retrieved, sifted, triples, per_query=1)
+    report.add(sifted, triples, per_query=1)
     assert "**a # \\*b\\* \\| &lt;c>** (q1, en)" in to_markdown(report).splitlines()

@@ -8,17 +8,16 @@ from tests.mine.conftest import candidate
 
 def chunk(numbers, lang="en"):
     """Two candidates for each query: one dropped, one kept."""
-    retrieved, sifted, triples = [], [], []
+    sifted, triples = [], []
     for n in numbers:
         query = Query(f"q{n}", f"question {n}", lang)
         positive = candidate("p", score=0.8, rank=1 if n % 2 else 0)
         kept = candidate(f"k{n}", "de", score=0.5, rank=2)
         gone = candidate(f"g{n}", score=0.79, rank=3)
-        retrieved.append(Candidates(query, (kept, gone)))
         dropped = (Dropped(gone, "scored too near the positive"),)
         sifted.append(Candidates(query, (kept,), positive, dropped))
         triples.append(Triple(query, positive, (kept,)))
-    return retrieved, sifted, triples
+    return sifted, triples
 
 
 def test_counts_by_language_of_the_query():
@@ -27,7 +26,7 @@ def test_counts_by_language_of_the_query():
     report.add(*chunk(range(4, 6), lang="de"), per_query=1)
     english = report.to_dict()["languages"]["en"]
     assert english["queries"] == english["pairs"] == english["triples"] == english["left"] == 4
-    assert english["candidates"] == 8
+    assert english["candidates"] == 10  # two each, and two of the positives
     assert english["scored too near the positive"] == 4
     assert english["positives found"] == english["positives found first"] == 2
     assert english["triples with fewer negatives"] == 4
@@ -40,7 +39,7 @@ def test_counts_by_language_of_the_query():
 
 def test_pairs_without_negatives():
     report = MiningReport({})
-    report.add([], [Candidates(Query("q", "x"), (), candidate("p"))], [], per_query=1)
+    report.add([Candidates(Query("q", "x"), (), candidate("p"))], [], per_query=1)
     assert report.total["pairs without negatives"] == 1
     assert report.to_dict()["languages"][""]["mean positive score"] == 0.0
 
@@ -70,7 +69,7 @@ def test_a_report_goes_on_as_if_it_had_not_stopped():
 def test_long_texts_are_cut():
     report = MiningReport({})
     positive = candidate("p", text="word " * 200)
-    report.add([], [], [Triple(Query("q", "x"), positive, ())], per_query=1)
+    report.add([], [Triple(Query("q", "x"), positive, ())], per_query=1)
     [sample] = report.samples["kept as negatives"]
     assert sample["positive"]["text"].endswith("word …")
     assert len(sample["positive"]["text"]) < 310

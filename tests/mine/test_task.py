@@ -41,6 +41,8 @@ def test_of_mlqa_a_fifth_is_left_out(data, pool, copy):
     task = read_task(mlqa, pool, MiningOptions())
     assert 0 < len(task.queries) < len(data.queries)
     assert not {query.query_id for query in task.queries} & task.leave_out
+    page = data.qrels[data.queries[0]["_id"]]
+    assert set(task.relations.groups) >= set(page)  # which passages are parallel is known too
 
 
 def test_judgements_of_all_splits_tell_what_is_right(data, pool, copy):

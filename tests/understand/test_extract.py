@@ -143,7 +143,7 @@ def test_e5_small_with_experts_for_german(e5_folder, tmp_path):
     sparse = upcycle(e5_folder, moe_layers=[11], num_experts=4, top_k=1)
     save_nomic_moe(sparse, tmp_path / "sparse", tokenizer=e5_folder)
     plan = ExtractPlan(["de"], [PARALLEL], experts=2, trim_vocab=True, test=PARALLEL, test_langs=["ru"])
-    plan = replace(plan, limit=40, test_limit=40)
+    plan = replace(plan, limit=24, test_limit=24)
     report = extract(tmp_path / "sparse", tmp_path / "de", plan)
     assert report.after.parameters < 0.3 * report.before.parameters
     by_lang = {one.lang: one for one in report.quality}
@@ -151,6 +151,6 @@ def test_e5_small_with_experts_for_german(e5_folder, tmp_path):
     assert by_lang["de"].cosine > 0.999999, "the experts are copies of one network"
     assert by_lang["de"].accuracy_against_old == by_lang["de"].accuracy_before
     assert by_lang["ru"].accuracy_after < 0.7 * by_lang["ru"].accuracy_before
-    texts = read_parallel(PARALLEL, langs=["de"], limit=40).texts["de"]
+    texts = read_parallel(PARALLEL, langs=["de"], limit=24).texts["de"]
     old, new = TextModel(tmp_path / "sparse"), TextModel(tmp_path / "de")
     assert np.abs(old.embed(texts) - new.embed(texts)).max() < 1e-6
