@@ -32,9 +32,10 @@ from mretrieve.models.embedded import embedded_folder
 from mretrieve.models.export import DEFAULT_OPSET
 from mretrieve.models.nomic_config import NomicConfig
 from mretrieve.models.nomic_files import save_nomic_moe
+from mretrieve.models.nomic_shapes import tensor_shapes
 from mretrieve.models.onnx_build import GraphBuilder
 from mretrieve.models.onnx_moe import encoder_graph, expert_layer_graph
-from mretrieve.models.onnx_weights import graph_tensors, tensor_shapes, weight_of
+from mretrieve.models.onnx_weights import graph_tensors, weight_of
 from mretrieve.models.upcycle import expert_layers, upcycle
 from mretrieve.models.weights import read_json
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mretrieve.encode.flat_nomic import tensor_shapes
 from mretrieve.models.nomic_config import NomicConfig
 from mretrieve.models.nomic_official import official_config
+from mretrieve.models.nomic_shapes import tensor_shapes
 
 V2 = NomicConfig(
     vocab_size=250048,

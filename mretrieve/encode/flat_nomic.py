@@ -15,6 +15,7 @@ from mretrieve.encode.flat import FlatEncoder, FlatLayer, positions_of
 from mretrieve.encode.flat_attention import FlatAttention, Rotary
 from mretrieve.models.config_file import read_nomic_config
 from mretrieve.models.nomic_config import NomicConfig
+from mretrieve.models.nomic_shapes import tensor_shapes
 from mretrieve.models.packed import Linear, PackedExperts, linear, pack_experts
 from mretrieve.models.routers import ROUTERS, Router, make_router
 from mretrieve.models.weights import check_tensors, stored_tensors
@@ -41,7 +42,11 @@ class FlatNomic(FlatEncoder):
         self.config = config = read_nomic_config(folder)
         assert runs_flat(config), f"the router '{config.router}' needs to know whole texts"
         stored = stored_tensors(folder)
-        check_tensors(folder, {name: one.shape for name, one in stored.items()}, tensor_shapes(config))
+        check_tensors(
+            folder,
+            {name: one.shape for name, one in stored.items()},
+            tensor_shapes(config, router_shapes(config)),
+        )
         super().__init__(
             {name: one.tensor for name, one in stored.items()},
             device=device,
@@ -128,46 +133,10 @@ class FlatNomic(FlatEncoder):
         return router.eval()
 
 
-def tensor_shapes(config: NomicConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each tensor that a checkpoint with this config has."""
-    hidden, ffn = config.hidden_size, config.intermediate_size
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (config.vocab_size, hidden),
-        "embeddings.token_type_embeddings.weight": (config.type_vocab_size, hidden),
-        **_norm_shapes("emb_ln", hidden),
-    }
-    if config.position_embedding_type == "absolute":
-        shapes["embeddings.position_embeddings.weight"] = (config.max_position_embeddings, hidden)
-    for i in range(config.num_hidden_layers):
-        prefix = f"encoder.layers.{i}."
-        shapes |= _linear_shapes(f"{prefix}attn.Wqkv", 3 * hidden, hidden, config.attention_bias)
-        shapes |= _linear_shapes(f"{prefix}attn.out_proj", hidden, hidden, config.attention_bias)
-        shapes |= _norm_shapes(f"{prefix}norm1", hidden) | _norm_shapes(f"{prefix}norm2", hidden)
-        if i in config.moe_layers:
-            shapes |= _expert_shapes(f"{prefix}mlp.", config)
-        else:
-            shapes |= _linear_shapes(f"{prefix}mlp.fc1", ffn, hidden, config.fc1_bias)
-            shapes |= _linear_shapes(f"{prefix}mlp.fc2", hidden, ffn, config.fc2_bias)
-    return shapes
-
-
-def _expert_shapes(prefix: str, config: NomicConfig) -> dict[str, tuple[int, ...]]:
-    rows = config.num_experts * config.intermediate_size
-    shapes: dict[str, tuple[int, ...]] = {
-        f"{prefix}experts.mlp.w1": (rows, config.hidden_size),
-        f"{prefix}experts.mlp.w2": (rows, config.hidden_size),
-        f"{prefix}experts.bias": (config.hidden_size,),
-    }
-    if config.expert_biases:
-        shapes[f"{prefix}experts.mlp.b1"] = (rows,)
+def router_shapes(config: NomicConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor of one layer's router, whichever it is."""
+    if not config.moe_layers:
+        return {}
     with torch.device("meta"):
         router = make_router(config)
-    return shapes | {f"{prefix}router.{name}": tuple(t.shape) for name, t in router.state_dict().items()}
-
-
-def _linear_shapes(name: str, n_out: int, n_in: int, bias: bool) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (n_out, n_in)} | ({f"{name}.bias": (n_out,)} if bias else {})
-
-
-def _norm_shapes(name: str, hidden: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
+    return {name: tuple(tensor.shape) for name, tensor in router.state_dict().items()}

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from mretrieve.cache import cache_folder, make_once
 from mretrieve.models.config_file import read_nomic_config
-from mretrieve.models.onnx_weights import check_router, graph_tensors, mapped_folder, tensor_shapes
+from mretrieve.models.nomic_shapes import tensor_shapes
+from mretrieve.models.onnx_weights import check_router, graph_tensors, mapped_folder
 from mretrieve.models.weights import check_tensors, stored_tensors
 
 GRAPH_VERSION = 1  # raise when the graphs change, so that cached ones are made anew

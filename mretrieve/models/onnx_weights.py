@@ -63,41 +63,6 @@ def mapped_folder(stored: Mapping[str, StoredTensor]) -> Path | None:
     return folders.pop() if len(folders) == 1 and kinds == {"F32"} else None
 
 
-def tensor_shapes(config: NomicConfig) -> dict[str, tuple[int, ...]]:
-    """The tensors that a checkpoint of this config holds, in the official layout, and their shapes."""
-    hidden, ffn, n = config.hidden_size, config.intermediate_size, config.num_experts
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (config.vocab_size, hidden),
-        _TYPES: (config.type_vocab_size, hidden),
-    }
-    if config.position_embedding_type == "absolute":
-        shapes[_POSITIONS] = (config.max_position_embeddings, hidden)
-    norms = ["emb_ln"]
-    for layer in range(config.num_hidden_layers):
-        prefix = f"encoder.layers.{layer}."
-        norms += [f"{prefix}norm1", f"{prefix}norm2"]
-        linears = [
-            ("attn.Wqkv", 3 * hidden, hidden, config.attention_bias),
-            ("attn.out_proj", hidden, hidden, config.attention_bias),
-        ]
-        if layer in config.moe_layers:
-            linears.append(("mlp.router.layer", n, hidden, False))
-            experts = f"{prefix}mlp.experts."
-            shapes |= {f"{experts}mlp.w1": (n * ffn, hidden), f"{experts}mlp.w2": (n * ffn, hidden)}
-            shapes |= {f"{experts}mlp.b1": (n * ffn,)} if config.expert_biases else {}
-            shapes[f"{experts}bias"] = (hidden,)
-        else:
-            linears += [
-                ("mlp.fc1", ffn, hidden, config.fc1_bias),
-                ("mlp.fc2", hidden, ffn, config.fc2_bias),
-            ]
-        for name, n_out, n_in, bias in linears:
-            shapes[f"{prefix}{name}.weight"] = (n_out, n_in)
-            shapes |= {f"{prefix}{name}.bias": (n_out,)} if bias else {}
-    shapes |= {f"{norm}.{part}": (hidden,) for norm in norms for part in ("weight", "bias")}
-    return shapes
-
-
 def weight_of(name: str, tensors: Tensors) -> NDArray[Any]:
     """The weight of a name, contiguous, float32 or int8.
 

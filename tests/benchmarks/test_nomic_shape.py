@@ -8,7 +8,8 @@ import pytest
 from llama_peer import _gguf_name
 from nomic_shape import V2, active_flops, text_lengths, token_ids, write_checkpoint
 
-from mretrieve.encode.flat_nomic import FlatNomic, tensor_shapes
+from mretrieve.encode.flat_nomic import FlatNomic
+from mretrieve.models.nomic_shapes import tensor_shapes
 from mretrieve.models.weights import read_weights
 
 SMALL = replace(

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mretrieve.encode.backends import pool
-from mretrieve.encode.flat_nomic import FlatNomic, runs_flat, tensor_shapes
+from mretrieve.encode.flat_nomic import FlatNomic, router_shapes, runs_flat
 from mretrieve.errors import InputError
 from mretrieve.models import packed
 from mretrieve.models.nomic_files import load_nomic_moe, save_nomic_moe
+from mretrieve.models.nomic_shapes import tensor_shapes
 from tests.models.nomic import ABSENT, FIXTURE, official_folder, tiny_config, tiny_model
 
 BATCHES = ["full", "left_padded", "long", "mixed", "overpadded", "single_len1", "text_passage", "text_query"]
@@ -76,7 +77,7 @@ def test_it_equals_the_model(tmp_path, changes):
 def test_the_expected_tensors_are_those_that_are_saved(tmp_path, changes):
     model, _ = saved(tmp_path, **changes)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    assert tensor_shapes(model.sizes) == shapes
+    assert tensor_shapes(model.sizes, router_shapes(model.sizes)) == shapes
 
 
 def test_official_folders_are_read_too(tmp_path):
