@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from mretrieve.encode.checkpoint import Checkpoint
 from mretrieve.encode.choose import Backend, Dtype
+from mretrieve.encode.pooling import Pooling
 from mretrieve.models.bert import is_bert
 from mretrieve.models.config_file import is_nomic, read_nomic_config
+from mretrieve.models.modules import read_head
 
 Embed = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
 """Token ids of each text to (n_texts, dim) float32, not normalised."""
@@ -44,11 +46,15 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
     if checkpoint.pooling == "custom":
         return Architecture("other", None, onnx=False)
     if is_bert(checkpoint.config):
-        return Architecture("bert", int(checkpoint.config["hidden_size"]), onnx=True)
+        return Architecture("bert", _dim(checkpoint, int(checkpoint.config["hidden_size"])), onnx=True)
     if is_nomic(checkpoint.config):
         config = read_nomic_config(checkpoint.folder)
-        return Architecture("nomic", config.hidden_size, onnx=config.router == "softmax")
+        return Architecture("nomic", _dim(checkpoint, config.hidden_size), onnx=config.router == "softmax")
     return Architecture("other", None, onnx=False)
+
+
+def _dim(checkpoint: Checkpoint, hidden: int) -> int:
+    return hidden if checkpoint.head is None else int(read_head(checkpoint.head).weight.shape[0])
 
 
 def load_backend(
@@ -66,7 +72,8 @@ def load_backend(
 
         return LibraryModel(checkpoint.folder, device=device, dtype=_torch_dtype(dtype)).embed
     model = _ours(checkpoint, architecture, backend, device=device, dtype=dtype)
-    return lambda batch: pool(model.hidden_states(batch), list(map(len, batch)), mode=checkpoint.pooling)
+    pooling = Pooling(checkpoint)
+    return lambda batch: pooling(model.hidden_states(batch), list(map(len, batch)))
 
 
 def _ours(
@@ -109,25 +116,3 @@ def _yield_busy_cores() -> None:
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "1000"
-
-
-def pool(hidden: NDArray[np.float32], lengths: Sequence[int], *, mode: str) -> NDArray[np.float32]:
-    """Token states to one vector a text.
-
-    Args:
-        hidden: (n_tokens, dim) float32, text after text.
-        lengths: tokens of each text.
-        mode: `mean`, `cls` (the first token) or `lasttoken`.
-
-    Returns:
-        (n_texts, dim) float32, not normalised.
-    """
-    sizes = np.asarray(lengths, np.int64)
-    ends = np.cumsum(sizes)
-    if mode == "cls":
-        pooled = hidden[ends - sizes]
-    elif mode == "lasttoken":
-        pooled = hidden[ends - 1]
-    else:
-        pooled = np.add.reduceat(hidden, ends - sizes, axis=0) / sizes[:, None].astype(np.float32)
-    return np.asarray(pooled, np.float32)

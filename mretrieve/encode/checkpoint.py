@@ -1,7 +1,6 @@
 """Find an embedding model by name and read how it wants to be used: prompts, pooling, length."""
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,15 +11,21 @@ from mretrieve.cache import cache_folder, make_once
 from mretrieve.errors import InputError
 from mretrieve.models.config_file import is_nomic, read_nomic_config
 from mretrieve.models.embedded import embedded_folder
+from mretrieve.models.modules import read_modules
+from mretrieve.models.released import RELEASED, released_folder
 from mretrieve.models.weights import read_json, weight_files
 
 EMBEDDED = {"e5-small": "intfloat/multilingual-e5-small"}
 """Names of our own, and the hub checkpoint that each stands for where the weights are not embedded."""
 
+OWN_NAMES = (*EMBEDDED, *RELEASED)
+"""All names that need neither a folder nor the hub."""
+
 # What models were trained with but do not write into their own settings (Wang et al., 2024).
 _PROMPTS_BY_NAME = ((re.compile(r"(^|[-_/])e5-"), ("query: ", "passage: ")),)
 _QUERY_NAMES = ("query", "s2p_query", "retrieval.query", "web_search_query")
 _DOCUMENT_NAMES = ("document", "passage", "corpus", "retrieval.passage")
+_POOLINGS = ("mean", "cls", "lasttoken")  # what our own code does
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _OTHER_FORMATS = ["onnx/*", "openvino/*"]
 
@@ -30,7 +35,8 @@ class Checkpoint:
     """A sentence-transformers folder and what its settings say.
 
     `pooling` is `mean`, `cls`, `lasttoken` or, where the folder asks for anything else (other modules, a
-    prompt left out of the pooling), `custom`: then sentence-transformers itself runs the model.
+    prompt left out of the pooling), `custom`: then sentence-transformers itself runs the model. `head` is
+    the folder of a linear layer after pooling.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Checkpoint:
     max_length: int
     query_prefix: str
     document_prefix: str
+    head: Path | None = None
 
     def fingerprint(self) -> str:
         """The first 16 hexadecimal digits of the sha256 of weights, tokenizer and settings.
@@ -48,6 +55,7 @@ class Checkpoint:
         files' sizes and times stay as they are.
         """
         files = [*weight_files(self.folder), *sorted(self.folder.glob("*.json"))]
+        files += [] if self.head is None else [self.head / "model.safetensors"]
         files += sorted(self.folder.glob("*/config.json"))
         stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         key = hashlib.sha256(repr(stats).encode()).hexdigest()[:24]
@@ -80,15 +88,17 @@ def find_checkpoint(model: str) -> Checkpoint:
         raise InputError(f"{folder} is no model: it has no config.json. Give a sentence-transformers folder.")
     config = read_json(config_file)
     prompts = read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    modules = read_modules(folder)
     by_name = next((pair for pattern, pair in _PROMPTS_BY_NAME if pattern.search(model)), ("", ""))
     return Checkpoint(
         name=model,
         folder=folder,
         config=config,
-        pooling=_pooling(folder),
+        pooling=modules.pooling if modules.pooling in _POOLINGS else "custom",
         max_length=_max_length(folder, config),
         query_prefix=_prompt(prompts, _QUERY_NAMES, by_name[0]),
         document_prefix=_prompt(prompts, _DOCUMENT_NAMES, by_name[1]),
+        head=modules.head,
     )
 
 
@@ -98,13 +108,15 @@ def _find_folder(model: str) -> Path:
         if embedded is not None:
             return embedded
         model = EMBEDDED[model]
+    if model in RELEASED:
+        return released_folder(model)
     path = Path(model).expanduser()
     if path.is_dir():
         return path
     if path.exists():
         raise InputError(f"{model} is a file. A model is a folder, a hub id, or one of: {_names()}.")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", model):
-        near = get_close_matches(model, EMBEDDED)
+        near = get_close_matches(model, OWN_NAMES)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise InputError(
             f"Unknown model '{model}'.{hint} Give one of {_names()}, a sentence-transformers folder, or a "
@@ -114,7 +126,7 @@ def _find_folder(model: str) -> Path:
 
 
 def _names() -> str:
-    return ", ".join(EMBEDDED)
+    return ", ".join(OWN_NAMES)
 
 
 def _download(model: str) -> Path:
@@ -144,26 +156,6 @@ def _download(model: str) -> Path:
 
 def _prompt(prompts: dict[str, str], names: tuple[str, ...], default: str) -> str:
     return next((prompts[name] for name in names if prompts.get(name)), default)
-
-
-def _pooling(folder: Path) -> str:
-    modules_file = folder / "modules.json"
-    if not modules_file.is_file():
-        return "mean"  # what sentence-transformers does with a bare transformers folder
-    modules = json.loads(modules_file.read_text(encoding="utf-8"))
-    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        return "custom"
-    settings = read_json(folder / modules[1]["path"] / "config.json")
-    if not settings.get("include_prompt", True):
-        return "custom"
-    chosen = settings.get("pooling_mode") or [
-        key.removeprefix("pooling_mode_").removesuffix("_token").removesuffix("_tokens")
-        for key, value in settings.items()
-        if key.startswith("pooling_mode_") and value is True
-    ]
-    chosen = [chosen] if isinstance(chosen, str) else chosen
-    return chosen[0] if len(chosen) == 1 and chosen[0] in ("mean", "cls", "lasttoken") else "custom"
 
 
 def _max_length(folder: Path, config: dict[str, Any]) -> int:

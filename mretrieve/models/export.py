@@ -22,6 +22,7 @@ from mretrieve.errors import InputError
 from mretrieve.files import storage_errors, sync_folder, sync_tree
 from mretrieve.models.bert import is_bert
 from mretrieve.models.config_file import read_config_file
+from mretrieve.models.modules import Head, read_head, read_modules
 from mretrieve.models.nomic_config import NomicConfig
 from mretrieve.models.weights import read_json
 
@@ -166,13 +167,10 @@ def _load(folder: Path) -> "NomicMoEModel":
 
 def _pooling(folder: Path) -> dict[str, Any]:
     """How the folder's model pools, for `encoder_graph`; none where a graph cannot do it."""
-    from mretrieve.models.nomic_files import _modules
-
-    try:
-        names, mode = _modules(folder)
-    except InputError:
-        return {"pooling": None}
-    return {"pooling": mode if mode in ("mean", "cls") else None, "normalize": "Normalize" in names}
+    modules = read_modules(folder)
+    mode = modules.pooling if modules.pooling in ("mean", "cls") else None
+    head = None if modules.head is None else read_head(modules.head)
+    return {"pooling": mode, "normalize": modules.normalize, "head": head}
 
 
 def _write_graph(
@@ -187,6 +185,8 @@ def _write_graph(
     tensors = graph_tensors(
         config, {name: tensor.detach().numpy() for name, tensor in encoder.state_dict().items()}
     )
+    if pooling["head"] is not None:
+        tensors |= _head_tensors(pooling["head"])
     graph = encoder_graph(config, opset=opset, int8=int8, **pooling).model()
     if weight_bytes(graph) <= EMBEDDED_BYTES:
         embed_weights(graph, tensors, tell=tell)
@@ -195,6 +195,11 @@ def _write_graph(
         with data.open("wb") as stream:
             write_weights(graph, tensors, stream, location=data.name, tell=tell)
     file.write_bytes(graph.SerializeToString())
+
+
+def _head_tensors(head: Head) -> dict[str, NDArray[np.float32]]:
+    weight = {"head.weight": np.ascontiguousarray(head.weight.T)}
+    return weight if head.bias is None else weight | {"head.bias": head.bias}
 
 
 def _check(file: Path, encoder: "NomicMoEModel", *, int8: bool) -> tuple[float, float]:

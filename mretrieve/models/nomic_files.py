@@ -11,6 +11,15 @@ import torch
 from mretrieve.errors import InputError
 from mretrieve.files import new_folder, refuse_used_folder
 from mretrieve.models.config_file import read_nomic_config
+from mretrieve.models.modules import (
+    POOLING_KEYS,
+    Head,
+    Modules,
+    head_settings,
+    read_head,
+    read_modules,
+    write_head,
+)
 from mretrieve.models.nomic_config import NomicConfig
 from mretrieve.models.nomic_hub import NomicMoEConfig
 from mretrieve.models.nomic_moe import NomicMoEModel
@@ -29,15 +38,8 @@ _TOKENIZER_FILES = (
     UNIGRAM_TABLE,
     UNIGRAM_REST,
 )
+_HEAD = "2_Dense"
 _NOMIC_PROMPTS = {"query": "search_query: ", "passage": "search_document: "}
-_POOLING_KEYS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
 
 
 def load_nomic_moe(
@@ -78,6 +80,7 @@ def save_nomic_moe(
     prompts: Mapping[str, str] | None = None,
     max_length: int | None = None,
     official: bool = False,
+    head: Head | None = None,
 ) -> Path:
     """Write a sentence-transformers folder; it appears whole or not at all.
 
@@ -92,6 +95,7 @@ def save_nomic_moe(
         max_length: tokens after which texts are cut; instead of that of `tokenizer`.
         official: write the hub's `config.json` instead of ours, for programs that know only that one.
             transformers' own `nomic_bert` then takes the folder for its own and cannot load it.
+        head: the linear layer after pooling; instead of that of `tokenizer`.
 
     Returns:
         `folder`.
@@ -105,9 +109,15 @@ def save_nomic_moe(
     if not (source / "tokenizer.json").is_file():
         raise InputError(f"{source} has no tokenizer.json: give a folder with the model's tokenizer.")
     config = official_config(model.sizes) if official else _own_config(model)
-    settings = _settings(source, model.sizes, prompts, max_length) | {"config.json": config}
+    modules = _modules(source)
+    if head is None and modules.head is not None:
+        head = read_head(modules.head)
+    settings = _settings(source, model.sizes, prompts, max_length)
+    settings |= _module_files(modules, model.sizes.hidden_size, head) | {"config.json": config}
     with new_folder(folder) as building:
         _fill(building, model, source, settings)
+        if head is not None:
+            write_head(head, building / _HEAD)
     return folder
 
 
@@ -142,25 +152,7 @@ def _settings(
     old = read_json(source / "config_sentence_transformers.json").get("prompts") or _NOMIC_PROMPTS
     sentence = read_json(source / "sentence_bert_config.json")
     length = max_length or sentence.get("max_seq_length") or 512
-    modules, mode = _modules(source)
     return {
-        "modules.json": [
-            {
-                "idx": index,
-                "name": str(index),
-                "path": "" if index == 0 else f"{index}_{name}",
-                "type": f"sentence_transformers.models.{name}",
-            }
-            for index, name in enumerate(modules)
-        ],
-        # Old keys for servers that read the file themselves, the new ones for sentence-transformers 6.
-        "1_Pooling/config.json": {
-            "word_embedding_dimension": config.hidden_size,
-            "embedding_dimension": config.hidden_size,
-            **{key: name == mode for key, name in _POOLING_KEYS.items()},
-            "pooling_mode": mode,
-            "include_prompt": True,
-        },
         "sentence_bert_config.json": {
             "max_seq_length": min(length, config.max_length),
             "do_lower_case": bool(sentence.get("do_lower_case", False)),
@@ -173,20 +165,45 @@ def _settings(
     }
 
 
-def _modules(source: Path) -> tuple[list[str], str]:
-    """The sentence-transformers modules of a folder and how it pools; the official ones by default."""
-    file = source / "modules.json"
-    if not file.is_file():
-        return ["Transformer", "Pooling", "Normalize"], "mean"
-    entries = json.loads(file.read_text(encoding="utf-8"))
-    names = [entry["type"].rsplit(".", 1)[-1] for entry in entries]
-    settings = read_json(source / entries[1]["path"] / "config.json") if len(entries) > 1 else {}
-    chosen = [name for key, name in _POOLING_KEYS.items() if settings.get(key)]
-    mode: Any = settings.get("pooling_mode") or (chosen[0] if len(chosen) == 1 else chosen)
-    plain = names in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
-    if not plain or mode not in _POOLING_KEYS.values() or not settings.get("include_prompt", True):
+def _module_files(modules: Modules, hidden: int, head: Head | None) -> dict[str, Any]:
+    """`modules.json` and the settings of each module, by name."""
+    names = ["Transformer", "Pooling"]
+    names += ["Dense"] * (head is not None) + ["Normalize"] * modules.normalize
+    files: dict[str, Any] = {
+        "modules.json": [
+            {
+                "idx": index,
+                "name": str(index),
+                "path": "" if index == 0 else f"{index}_{name}",
+                "type": f"sentence_transformers.models.{name}",
+            }
+            for index, name in enumerate(names)
+        ],
+        # Old keys for servers that read the file themselves, the new ones for sentence-transformers 6.
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": hidden,
+            "embedding_dimension": hidden,
+            **{key: name == modules.pooling for key, name in POOLING_KEYS.items()},
+            "pooling_mode": modules.pooling,
+            "include_prompt": True,
+        },
+    }
+    if head is not None:
+        files[f"{_HEAD}/config.json"] = head_settings(head)
+    return files
+
+
+def _modules(source: Path) -> Modules:
+    """How a folder makes its embeddings.
+
+    Raises:
+        InputError: it cannot be taken over.
+    """
+    modules = read_modules(source)
+    if modules.pooling == "custom":
         raise InputError(
-            f"{source} makes its embeddings in a way that cannot be taken over (modules {', '.join(names)}, "
-            f"pooling {mode}): one pooling over all tokens, and a norm or none, can."
+            f"{source} makes its embeddings in a way that cannot be taken over (modules "
+            f"{', '.join(modules.names)}): one pooling over all tokens, a linear layer or none, and a norm "
+            "or none, can."
         )
-    return names, mode
+    return modules

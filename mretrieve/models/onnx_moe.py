@@ -8,6 +8,7 @@ and nothing is padded: padding is dropped before the first layer.
 
 from onnx import TensorProto
 
+from mretrieve.models.modules import Head
 from mretrieve.models.nomic_config import NomicConfig
 from mretrieve.models.onnx_attention import Layout, attention, lay_out, padding_mask
 from mretrieve.models.onnx_build import GraphBuilder
@@ -22,12 +23,13 @@ def encoder_graph(
     sparse: bool = True,
     pooling: str | None = None,
     normalize: bool = True,
+    head: Head | None = None,
 ) -> GraphBuilder:
     """From token ids to hidden states, as sentence-transformers feeds and reads them.
 
     Inputs are `input_ids` and `attention_mask`, (batch, length) int64. Outputs are `last_hidden_state`,
     (batch, length, hidden) float32, zero on padding, and with a `pooling` also `sentence_embedding`,
-    (batch, hidden) float32.
+    (batch, dim) float32. The head's weights are `head.weight`, (hidden, dim), and `head.bias`.
 
     Args:
         config: the model; its router is `softmax`.
@@ -36,6 +38,7 @@ def encoder_graph(
         sparse: False computes all experts for all tokens, for comparison.
         pooling: `mean`, `cls` or None for no embedding.
         normalize: whether embeddings get unit length.
+        head: linear layer between pooling and norm.
     """
     graph = GraphBuilder(opset, int8=int8)
     ids = graph.input("input_ids", TensorProto.INT64, "batch", "length")
@@ -50,12 +53,17 @@ def encoder_graph(
     hidden = graph.add("Where", seen, cube, graph.number(0.0))
     graph.output("last_hidden_state", hidden, TensorProto.FLOAT, "batch", "length", config.hidden_size)
     if pooling is not None:
-        pooled = _pool(graph, hidden, real, pooling)
+        pooled, dim = _pool(graph, hidden, real, pooling), config.hidden_size
+        if head is not None:
+            dim = len(head.weight)
+            pooled = graph.add("MatMul", pooled, graph.weight("head.weight", config.hidden_size, dim))
+            if head.bias is not None:
+                pooled = graph.add("Add", pooled, graph.weight("head.bias", dim))
         if normalize:
             # LpNormalization would do it in one, but ONNX Runtime lacks its newer versions before 1.25.
             size = graph.add("Max", graph.reduce("ReduceL2", pooled, 1), graph.number(1e-12))
             pooled = graph.add("Div", pooled, size)
-        graph.output("sentence_embedding", pooled, TensorProto.FLOAT, "batch", config.hidden_size)
+        graph.output("sentence_embedding", pooled, TensorProto.FLOAT, "batch", dim)
     return graph
 
 

@@ -150,6 +150,7 @@ def _plain(value: Any) -> Any:
 def _resolve(path: Path, *, seen: tuple[Path, ...]) -> dict[str, Any]:
     """The content of a recipe with what it extends, as plain values that may be changed."""
     content = _read_yaml(path)
+    added: Any = []
     unknown = [key for key in content if key not in _KEYS]
     if unknown:
         raise InputError(f"The recipe {path}: {_unknown_key(str(unknown[0]), _KEYS)}.")
@@ -159,21 +160,25 @@ def _resolve(path: Path, *, seen: tuple[Path, ...]) -> dict[str, Any]:
         if file.resolve() in seen:
             raise InputError(f"The recipe {path} extends itself by way of {file}.")
         base = _resolve(file, seen=(*seen, path.resolve()))
-        if "stages" in content:
-            raise InputError(f"The recipe {path} extends {parent}: change its stages under `override:`.")
+        added = content.pop("stages", [])
         smoke = base["smoke"] | _mapping(path, content, "smoke")
         content = base | {k: v for k, v in content.items() if k != "smoke"} | {"smoke": smoke}
-    stages = content.setdefault("stages", [])
-    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
-        raise InputError(f"The recipe {path}: stages should be a list, each with `stage:` and `name:`.")
+    stages = _stage_list(path, content.get("stages", []))
     content["smoke"] = _mapping(path, content, "smoke")
     gone = content.pop("without", [])
     _check_names(gone, stages, where=f"{path}: without")
-    content["stages"] = stages = [stage for stage in stages if stage.get("name") not in gone]
+    stages = [stage for stage in stages if stage.get("name") not in gone]
     content["smoke"] = {name: change for name, change in content["smoke"].items() if name not in gone}
     _override(stages, _mapping(path, content, "override"), where=f"{path}: override")
     content.pop("override", None)
+    content["stages"] = [*stages, *_stage_list(path, added)]
     return content
+
+
+def _stage_list(path: Path, stages: Any) -> list[dict[str, Any]]:
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise InputError(f"The recipe {path}: stages should be a list, each with `stage:` and `name:`.")
+    return stages
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

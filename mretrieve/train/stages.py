@@ -9,6 +9,8 @@ from mretrieve.train.data import DataStage, run_data
 from mretrieve.train.distilling import DistillStage, run_distill
 from mretrieve.train.merging import MergeStage, run_merge
 from mretrieve.train.mining import MineStage, run_mine
+from mretrieve.train.neutralising import NeutraliseStage, run_neutralise
+from mretrieve.train.packing import PackStage, run_pack
 from mretrieve.train.recipe import Stage
 from mretrieve.train.teaching import TeachStage, run_teach
 from mretrieve.train.training import AlignStage, ContrastiveStage, TrainStage, run_train
@@ -35,6 +37,7 @@ _CHECKPOINTS = "checkpoints/checkpoint-*"
 STAGES: dict[str, StageKind] = {
     "data": StageKind(DataStage, run_data),
     "upcycle": StageKind(UpcycleStage, run_upcycle),
+    "neutralise": StageKind(NeutraliseStage, run_neutralise),
     "mine": StageKind(MineStage, run_mine, unfinished="triples/*"),
     "translate": StageKind(TranslateStage, run_translate),
     "teach": StageKind(TeachStage, run_teach, distributed=True, unfinished="work/*"),
@@ -43,5 +46,6 @@ STAGES: dict[str, StageKind] = {
     "contrastive": StageKind(ContrastiveStage, run_train, distributed=True, unfinished=_CHECKPOINTS),
     "distill": StageKind(DistillStage, run_distill, distributed=True, unfinished=_CHECKPOINTS),
     "merge": StageKind(MergeStage, run_merge),
+    "pack": StageKind(PackStage, run_pack),
 }
 """Kinds by the name that a recipe gives under `stage:`."""

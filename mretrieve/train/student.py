@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mretrieve.encode.checkpoint import find_checkpoint
 from mretrieve.errors import InputError
 from mretrieve.files import remove
+from mretrieve.models.modules import Head
 from mretrieve.models.nomic_files import save_nomic_moe
 from mretrieve.models.nomic_moe import NomicMoEModel, NomicMoEOutput
 from mretrieve.models.unigram import UNIGRAM_REST, UNIGRAM_TABLE, UNIGRAM_TRIE
@@ -54,6 +55,11 @@ def _with_head(student: SentenceTransformer, device: str) -> SentenceTransformer
         device=device,
         prompts={n: p for n, p in student.prompts.items() if p},
     )
+
+
+def _head(dense: Dense) -> Head:
+    bias = None if dense.linear.bias is None else dense.linear.bias.detach().float().cpu().numpy()
+    return Head(dense.linear.weight.detach().float().cpu().numpy(), bias)
 
 
 def encoder_of(student: SentenceTransformer) -> NomicMoEModel | None:
@@ -200,13 +206,15 @@ def save_student(student: SentenceTransformer, folder: Path, *, source: str) -> 
     encoder = encoder_of(student)
     checkpoint = find_checkpoint(source)
     prompts = {"query": checkpoint.query_prefix, "passage": checkpoint.document_prefix}
-    if encoder is not None and not any(isinstance(module, Dense) for module in student):
+    if encoder is not None:
+        dense = next((module for module in student if isinstance(module, Dense)), None)
         save_nomic_moe(
             encoder,
             folder,
             tokenizer=checkpoint.folder,
             prompts=prompts if any(prompts.values()) else None,
             max_length=checkpoint.max_length,
+            head=None if dense is None else _head(dense),
         )
         return
     student.max_seq_length = checkpoint.max_length

@@ -1,7 +1,7 @@
 """The stage `upcycle`: the model that training starts from, sparse or dense, made of a dense checkpoint."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -88,16 +88,30 @@ def _dense(folder: Path) -> "NomicMoEModel":
 
 
 def _sparse(stage: UpcycleStage, folder: Path, seed: int) -> "NomicMoEModel":
-    from mretrieve.models.upcycle import FIELDS, expert_layers, layer_count, upcycle
+    from mretrieve.models.upcycle import upcycle
 
+    return upcycle(folder, **upcycling_arguments(stage, seed=seed, base=folder))
+
+
+def upcycling_arguments(stage: UpcycleStage, *, seed: int, base: Path | None = None) -> dict[str, Any]:
+    """What a stage passes to `upcycle` beside the base.
+
+    Args:
+        stage: its parameters.
+        seed: of the stage.
+        base: folder of the base; found by its name without it.
+    """
+    from mretrieve.encode.checkpoint import find_checkpoint
+    from mretrieve.models.upcycle import FIELDS, expert_layers, layer_count
+
+    folder = base or find_checkpoint(stage.base).folder
     fields = {name: value for name in FIELDS if (value := getattr(stage, name)) is not None}
-    return upcycle(
-        folder,
-        moe_layers=expert_layers(layer_count(folder), every=stage.every, last=stage.last),
-        num_experts=stage.experts,
-        top_k=stage.top_k,
-        way=stage.way,
-        noise=stage.noise,
-        seed=seed,
+    return {
+        "moe_layers": expert_layers(layer_count(folder), every=stage.every, last=stage.last),
+        "num_experts": stage.experts,
+        "top_k": stage.top_k,
+        "way": stage.way,
+        "noise": stage.noise,
+        "seed": seed,
         **fields,
-    )
+    }

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mretrieve.encode.backends import pool
 from mretrieve.encode.checkpoint import Checkpoint, find_checkpoint
 from mretrieve.encode.choose import find_device
 from mretrieve.encode.encoder import batches_by_length
+from mretrieve.encode.pooling import Pooling
 from mretrieve.encode.tokenize import tokenizer_for
 from mretrieve.errors import InputError
 from mretrieve.models.bert import is_bert
@@ -92,12 +92,15 @@ class TextModel:
         """Unit embeddings of texts as documents: (n, dim) float32."""
         self.check_pooling()
         ids = self.ids(texts)
-        result = np.empty((len(ids), self.model.sizes.hidden_size), np.float32)
+        pooling = Pooling(self.checkpoint)
+        parts: list[tuple[Sequence[int], NDArray[np.float32]]] = []
         for batch in self.run(ids, lang=lang):
             assert batch.output.last_hidden_state is not None
             states = batch.output.last_hidden_state.float().cpu().numpy()
-            vectors = pool(states, batch.lengths, mode=self.checkpoint.pooling)
-            result[list(batch.rows)] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = pooling(states, batch.lengths)
+            parts.append((batch.rows, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)))
+        order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+        result: NDArray[np.float32] = np.concatenate([vectors for _, vectors in parts])[order]
         return result
 
     def check_pooling(self) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from plain_nomic import BATCH, PlainNomic
 
-from mretrieve.encode.backends import pool
+from mretrieve.encode.pooling import pool
 from mretrieve.models.config_file import read_nomic_config
 from mretrieve.models.nomic_files import load_nomic_moe
 from tests.models.nomic import official_folder

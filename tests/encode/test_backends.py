@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mretrieve.encode.backends import architecture_of, load_backend, pool
+from mretrieve.encode.backends import architecture_of, load_backend
 from mretrieve.encode.checkpoint import find_checkpoint
 from mretrieve.encode.encoder import Encoder
 from mretrieve.errors import InputError
@@ -24,13 +24,6 @@ def wanted(folder):
         mean = hidden.mean(dim=0)
         rows.append((mean / mean.norm()).numpy())
     return np.stack(rows)
-
-
-def test_pooling():
-    hidden = np.array([[1, 0], [3, 0], [0, 4]], np.float32)
-    assert pool(hidden, [2, 1], mode="mean").tolist() == [[2, 0], [0, 4]]
-    assert pool(hidden, [2, 1], mode="cls").tolist() == [[1, 0], [0, 4]]
-    assert pool(hidden, [2, 1], mode="lasttoken").tolist() == [[3, 0], [0, 4]]
 
 
 @pytest.mark.parametrize(("dtype", "backend"), [("fp32", "onnx"), ("fp32", "torch"), ("bf16", "torch")])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mretrieve.encode.backends import pool
 from mretrieve.encode.flat import FlatBert
+from mretrieve.encode.pooling import pool
 from mretrieve.errors import InputError
 from mretrieve.models import packed
 from tests.encode.reference import embed

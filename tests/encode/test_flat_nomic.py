@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mretrieve.encode.backends import pool
 from mretrieve.encode.flat_nomic import FlatNomic, router_shapes, runs_flat
+from mretrieve.encode.pooling import pool
 from mretrieve.errors import InputError
 from mretrieve.models import packed
 from mretrieve.models.nomic_files import load_nomic_moe, save_nomic_moe

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mretrieve.encode.backends import pool
 from mretrieve.encode.onnx import OnnxBert
+from mretrieve.encode.pooling import pool
 from tests.encode.reference import embed
 
 IDS = [np.array([0, *range(4, 4 + n), 2], np.int32) for n in (7, 1, 20, 3)]

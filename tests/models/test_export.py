@@ -11,6 +11,7 @@ import torch
 from mretrieve.errors import InputError
 from mretrieve.models import export
 from mretrieve.models.export import EMBEDDED_BYTES, TOLERANCE, export_onnx
+from mretrieve.models.modules import Head
 from mretrieve.models.nomic_files import load_nomic_moe, save_nomic_moe
 from mretrieve.models.upcycle import upcycle
 from tests.models.nomic import official_folder, tiny_config, tiny_model
@@ -39,6 +40,21 @@ def assert_equals_torch(path, model, *, vocab=34):
         np.testing.assert_allclose(
             embedding, embeddings(wanted, feed["attention_mask"]), rtol=0, atol=TOLERANCE
         )
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_layer_after_pooling_is_in_the_graph(official, tmp_path, bias):
+    model = load_nomic_moe(official)
+    weight = np.random.default_rng(0).normal(size=(4, model.sizes.hidden_size)).astype(np.float32)
+    head = Head(weight, np.ones(4, np.float32) if bias else None)
+    folder = save_nomic_moe(model, tmp_path / "headed", tokenizer=official, head=head)
+    path = export_onnx(folder, tmp_path / "model.onnx").path
+    feed = batch([9, 20, 1], 25, vocab=34)
+    hidden, embedding = run(path, feed)
+    mask = feed["attention_mask"][:, :, None]
+    wanted = head((hidden * mask).sum(axis=1) / mask.sum(axis=1))
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(embedding, wanted, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("opset", [17, 23])

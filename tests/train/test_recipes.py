@@ -62,7 +62,8 @@ def test_an_ablation_changes_one_thing():
         if "extends" not in content:
             continue
         parent = read_training_recipe(path.with_name(content["extends"]))
-        changed = {*content.get("override", {}), *content.get("without", [])}
+        added = {stage["name"] for stage in content.get("stages", [])}
+        changed = {*content.get("override", {}), *content.get("without", []), *added}
         before = {stage.name: stage for stage in parent.stages}
         after = {stage.name: stage for stage in read_training_recipe(path).stages}
         for name in before.keys() | after.keys():
@@ -70,5 +71,16 @@ def test_an_ablation_changes_one_thing():
 
 
 def test_every_kind_of_stage_is_known():
-    kinds = {"data", "upcycle", "mine", "translate", "teach", "train", "align", "contrastive", "distill"}
-    assert kinds | {"merge"} == STAGES.keys()
+    kinds = {
+        "data",
+        "upcycle",
+        "neutralise",
+        "mine",
+        "translate",
+        "teach",
+        "train",
+        "align",
+        "contrastive",
+        "distill",
+    }
+    assert kinds | {"merge", "pack"} == STAGES.keys()
