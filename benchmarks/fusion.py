@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from common import RESULTS, arguments, index_once, ndcg, need, print_table, read_topics, write_json
+from vectors import VectorStore
 
 from mretrieve.cache import cache_folder, make_once
 from mretrieve.datasets.source import open_source
@@ -42,16 +43,16 @@ def main() -> None:
     parser = arguments(__doc__)
     options = parser.parse_args()
     train = need(options.data / "train")
-    splits = {folder.name: "dev" for folder in sorted(train.iterdir()) if (folder / "qrels/dev.tsv").exists()}
-    sets = {name: _sample(train / name, split) for name, split in (splits | CROSS).items()}
-    pooled = Retriever(index_once(_pool(list(sets.values()))))
+    sets = {name: sample_split(train / name, split) for name, split in tuning_splits(train).items()}
+    pooled = Retriever(index_once(pool_passages(list(sets.values()))))
+    store = VectorStore(Encoder("e5-small"))
     alone_runs, pooled_runs = {}, {}
     for name, folder in sets.items():
         queries, qrels = read_topics(folder, "sample")
         pooled_runs[name] = (queries, qrels, pooled, pooled.rank(queries))
         if name not in CROSS:
             retriever = Retriever(index_once(folder, Recipe(encoder=None), name="bm25-"))
-            ranked = _rank_alone(retriever, pooled, queries)
+            ranked = rank_alone(retriever, pooled, queries, store)
             alone_runs[name] = (queries, qrels, retriever, ranked)
     rows = []
     for spec in SPECS:
@@ -70,14 +71,22 @@ def main() -> None:
     write_json(options.json or RESULTS / "fusion.json", rows)
 
 
-def _rank_alone(alone: Retriever, pooled: Retriever, queries: Sequence[Query]) -> list[Ranked]:
+def tuning_splits(train: Path) -> dict[str, str]:
+    """Name of each set that has questions for tuning -> the split that holds them."""
+    splits = {folder.name: "dev" for folder in sorted(train.iterdir()) if (folder / "qrels/dev.tsv").exists()}
+    return splits | CROSS
+
+
+def rank_alone(
+    alone: Retriever, pooled: Retriever, queries: Sequence[Query], store: VectorStore
+) -> list[Ranked]:
     """Both legs on one set: BM25 on an index of its own, vectors taken from the pooled index."""
     assert pooled.index.dense is not None
     everything = pooled.index.documents.doc_ids(range(len(pooled.index.documents)))
     place = {doc_id: row for row, doc_id in enumerate(everything)}
     own = alone.index.documents.doc_ids(range(len(alone.index.documents)))
     vectors = pooled.index.dense._index.reconstruct_n(0, len(place))[[place[doc_id] for doc_id in own]]
-    scores = Encoder("e5-small").encode_queries([query.text for query in queries]) @ vectors.T
+    scores = store.queries([query.text for query in queries]) @ vectors.T
     order = np.argsort(-scores, axis=1, kind="stable")[:, :100]
     dense = [Ranking(rows, scores[number, rows]) for number, rows in enumerate(order)]
     bm25 = [ranked.ranking for ranked in alone.rank(queries, mode="bm25")]
@@ -119,7 +128,7 @@ def _score(
     return ndcg({query: scores for query, scores in run.items() if scores}, qrels)
 
 
-def _sample(folder: Path, split: str) -> Path:
+def sample_split(folder: Path, split: str) -> Path:
     """A small BEIR folder: sampled questions of a split, their passages, and others."""
 
     def fill(target: Path) -> None:
@@ -152,7 +161,7 @@ def _sample(folder: Path, split: str) -> Path:
     return make_once(cache_folder() / "benchmarks" / "fusion" / name, fill)
 
 
-def _pool(folders: Sequence[Path]) -> Path:
+def pool_passages(folders: Sequence[Path]) -> Path:
     """One BEIR folder with the passages of all."""
 
     def fill(target: Path) -> None:

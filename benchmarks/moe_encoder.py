@@ -27,7 +27,7 @@ from plain_nomic import PlainNomic
 from torch_timing import machine
 
 from mretrieve.datasets.source import open_source
-from mretrieve.encode.backends import pool
+from mretrieve.encode.pooling import pool
 from mretrieve.encode.encoder import BATCH_TOKENS, Encoder, batches_by_length
 from mretrieve.encode.flat import FlatEncoder
 from mretrieve.encode.flat_nomic import FlatNomic

@@ -20,7 +20,8 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="BEIR folder, .jsonl, .tsv, .csv or .parquet file, folder of .txt and .md files, or `sample`.",
+        help="BEIR folder, .jsonl, .tsv, .csv or .parquet file, folder of .txt and .md files, `sample`, or "
+        "an address such as miracl/sw.",
     ),
 ]
 Text = Annotated[str, typer.Argument(metavar="QUERY", help="Text in any language.")]

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 from mretrieve import arguments as take
-from mretrieve import cli_models, cli_train, report
+from mretrieve import cli_data, cli_mcp, cli_models, cli_serve, cli_train, report
 from mretrieve.errors import InputError, MissingDependencyError
 
 OnProgress = Callable[[str, int, int | None], None]
@@ -249,8 +249,8 @@ def info(path: take.Index, verify: take.Verify = False, as_json: take.AsJson = F
         report.write(report.format_manifest(path, manifest, java=java, verified=verify))
 
 
-app.add_typer(cli_models.app)
-app.add_typer(cli_train.app)
+for part in (cli_models, cli_train, cli_data, cli_serve, cli_mcp):
+    app.add_typer(part.app)
 
 
 def main() -> None:

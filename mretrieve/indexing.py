@@ -39,7 +39,7 @@ class IndexReport:
 
 
 def build_index(
-    source: str | Path,
+    source: str | Path | Source,
     path: str | Path,
     *,
     recipe: Recipe | None = None,
@@ -54,7 +54,7 @@ def build_index(
     Without Lucene or Java there is a warning and no BM25, unless it was asked for by name.
 
     Args:
-        source: a file or folder of documents, or `sample`.
+        source: a file or folder of documents, `sample`, an address such as `miracl/sw`, or an open source.
         path: the folder to make.
         recipe: all choices; by default the embedded model, the FAISS index that fits the size, and BM25.
         device: `auto`, `cpu` or `cuda`.

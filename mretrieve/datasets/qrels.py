@@ -16,7 +16,8 @@ def read_qrels(path: str | Path) -> Qrels:
 
     Args:
         path: TREC qrels (`query_id 0 doc_id grade`), a BEIR table (`query_id<tab>doc_id<tab>grade`, with or
-            without its header), or a BEIR folder with a single split; gzipped or not.
+            without its header), or a BEIR folder with a single split; gzipped or not. Or an address such as
+            `miracl/sw/dev`.
 
     Returns:
         The grades in the order of the file.
@@ -25,6 +26,10 @@ def read_qrels(path: str | Path) -> Qrels:
         InputError: the file is missing, not readable or empty; a line has another form; a grade is no whole
             number; or a document has two different grades for one query. The message tells the line.
     """
+    from mretrieve.datasets.collection import at_address  # which is built on this module
+
+    if (collection := at_address(path)) is not None:
+        return collection.judgements()
     file = _find(resolve_address(path))
     qrels: Qrels = {}
     for number, line in read_lines(file):

@@ -26,7 +26,8 @@ def read_queries(path: str | Path) -> list[Query]:
 
     Args:
         path: a BEIR folder or its `queries.jsonl`; lines of `id<tab>text`, with or without a header; or CSV
-            with one. Gzipped or not. `sample` stands for the package's own.
+            with one. Gzipped or not. `sample` stands for the package's own, and an address such as
+            `miracl/sw/dev` for the topics of its split.
 
     Returns:
         The queries in the order of the file.
@@ -35,6 +36,10 @@ def read_queries(path: str | Path) -> list[Query]:
         InputError: the file is missing, not readable, of no known format or empty; or a query has no id or
             text, an id used before, or an unknown language; the message tells the file and the line.
     """
+    from mretrieve.datasets.collection import at_address  # which is built on this module
+
+    if (collection := at_address(path)) is not None:
+        return collection.queries()
     file = _find(resolve_address(path))
     queries: list[Query] = []
     lines: dict[str, int] = {}

@@ -9,7 +9,7 @@ import gzip
 import math
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -20,12 +20,17 @@ from mretrieve.errors import InputError
 from mretrieve.files import atomic_file
 from mretrieve.types import Run
 
+OnDuplicate = Callable[[str, str], None]
+"""Told of a query_id and a doc_id."""
 
-def read_run(path: str | Path) -> Run:
+
+def read_run(path: str | Path, *, on_duplicate: OnDuplicate | None = None) -> Run:
     """Read a run.
 
     Args:
         path: file in TREC format, gzipped or not.
+        on_duplicate: told of each line that ranks a document again for its query; the document then counts
+            once, at its best score. Without it such a line is an error.
 
     Returns:
         The scores, queries and documents in the order of the file.
@@ -49,8 +54,13 @@ def read_run(path: str | Path) -> Run:
         query_id, _, doc_id, _, score, _ = fields
         ranking = run.setdefault(query_id, {})
         if doc_id in ranking:
-            raise InputError(f"{file}:{number}: document '{doc_id}' is ranked twice for query '{query_id}'.")
-        ranking[doc_id] = _score(score, f"{file}:{number}")
+            if on_duplicate is None:
+                raise InputError(
+                    f"{file}:{number}: document '{doc_id}' is ranked twice for query '{query_id}'."
+                )
+            on_duplicate(query_id, doc_id)
+        value = _score(score, f"{file}:{number}")
+        ranking[doc_id] = max(value, ranking.get(doc_id, value))
     if not run:
         raise InputError(f"{file} holds no ranking.")
     return run

@@ -144,12 +144,13 @@ class Source:
         return path.name if path == self.root else path.relative_to(self.root).as_posix()
 
 
-def open_source(address: str | Path, *, on_error: OnError = "stop") -> Source:
+def open_source(address: "str | Path | Source", *, on_error: OnError = "stop") -> Source:
     """Find a collection.
 
     Args:
-        address: `sample`, or the path of a file or folder in one of `KNOWN_FORMATS`. A folder of several
-            `.jsonl`, `.tsv`, `.csv` or `.parquet` files is read as one collection.
+        address: `sample`, the path of a file or folder in one of `KNOWN_FORMATS`, an address of
+            `mretrieve.datasets.address` that is on this machine, or a source, which is given back. A folder
+            of several `.jsonl`, `.tsv`, `.csv` or `.parquet` files is read as one collection.
         on_error: what to do about a document that cannot be used: "stop" with an error, or "skip" and count.
 
     Returns:
@@ -161,6 +162,12 @@ def open_source(address: str | Path, *, on_error: OnError = "stop") -> Source:
     """
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error must be 'stop' or 'skip', got {on_error!r}.")
+    if isinstance(address, Source):
+        return address
+    from mretrieve.datasets.collection import at_address  # which is built on this module
+
+    if (collection := at_address(address)) is not None:
+        return collection.source(on_error=on_error)
     root = resolve_address(address, hint=f" Give {KNOWN_FORMATS}, or `sample`.")
     files = _list_files(root) if root.is_dir() else [root]
     for path in files:

@@ -1,5 +1,6 @@
 """Encoder: one interface to every embedding model."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
@@ -8,9 +9,11 @@ from numpy.typing import NDArray
 
 from mretrieve.encode.backends import Embed, architecture_of, load_backend
 from mretrieve.encode.checkpoint import Checkpoint, find_checkpoint
-from mretrieve.encode.choose import Backend, Dtype, choose_backend, find_device
+from mretrieve.encode.choose import BULK_TOKENS, Backend, Dtype, choose_backend, find_device
 from mretrieve.encode.tokenize import tokenizer_for
 from mretrieve.errors import InputError
+
+_BULK: tuple[Backend, Dtype] = ("torch", "bf16")
 
 BATCH_TOKENS = {"onnx": 2048, "torch": 4096, "cuda": 32768}
 """Tokens per batch: on the CPU few enough that activations stay in its caches."""
@@ -20,7 +23,8 @@ class Encoder:
     """Texts to unit vectors.
 
     Models are loaded on the first call that needs them. Embeddings are float32 and L2-normalised
-    whatever number type the layers compute in.
+    whatever number type the layers compute in. A process that embeds few texts again and again gets the
+    backend for much text in the background once it has read as much, and then uses it for all.
 
     Args:
         model: `e5-small`, a sentence-transformers folder, or a hub id, `@` a revision if wanted.
@@ -51,6 +55,8 @@ class Encoder:
         self._architecture = architecture_of(self.checkpoint)
         self._backends: dict[tuple[Backend, Dtype], Embed] = {}
         self._expected_tokens = 0
+        self._read = 0  # tokens, in calls of few texts
+        self._loading: threading.Thread | None = None
         self._choose(0)
 
     @property
@@ -82,6 +88,8 @@ class Encoder:
     def _choose(self, n_tokens: int) -> tuple[Backend, Dtype]:
         n_tokens = max(n_tokens, self._expected_tokens)
         kind = self._architecture
+        if self.dtype == "auto" and _BULK in self._backends:
+            n_tokens = BULK_TOKENS
         return choose_backend(n_tokens, device=self.device, dtype=self.dtype, ours=kind.ours, onnx=kind.onnx)
 
     def encode_queries(
@@ -130,7 +138,20 @@ class Encoder:
             if on_progress is not None:
                 on_progress(len(rows))
         assert result is not None
+        if backend == "onnx":
+            self._note(sum(map(len, ids)))
         return result
+
+    def _note(self, n_tokens: int) -> None:
+        """Count the tokens of small calls; once they are many, load what is faster for such calls too."""
+        self._read += n_tokens
+        if self._read < BULK_TOKENS or self._loading is not None or self.dtype != "auto":
+            return
+        kind = self._architecture
+        wanted = choose_backend(BULK_TOKENS, device=self.device, dtype="auto", ours=kind.ours, onnx=kind.onnx)
+        if wanted == _BULK:  # in float32 there is little to gain
+            self._loading = threading.Thread(target=self._backend, args=wanted, name="load the fast backend")
+            self._loading.start()
 
     def _tokenize(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:
         tokenizer = tokenizer_for(self.checkpoint.folder, texts)

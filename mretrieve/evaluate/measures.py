@@ -10,6 +10,7 @@ import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import fsum
 from typing import TYPE_CHECKING, Literal
 
@@ -150,13 +151,7 @@ def evaluate_by_language(
     whole = evaluate(run, qrels, measures)
     languages: dict[str, list[str]] = {}
     for query_id in qrels:
-        language = query_languages.get(query_id)
-        if not language:
-            raise InputError(
-                f"Query {query_id!r} is judged but has no language. "
-                "Give the file with these queries, with a `lang` field in each."
-            )
-        languages.setdefault(language, []).append(query_id)
+        languages.setdefault(language_of(query_id, query_languages), []).append(query_id)
 
     unjudged: dict[str, list[str]] = {}
     for query_id in whole.unjudged:
@@ -170,6 +165,35 @@ def evaluate_by_language(
         for language in sorted(languages)
     }
     return LanguageEvaluation(by_language, _mean([part.mean for part in by_language.values()]))
+
+
+def trec_ranking(query_id: str, scores: Mapping[str, float]) -> list[str]:
+    """The documents of one query in trec_eval's order.
+
+    trec_eval keeps scores as 32-bit floats, sorts them descending, and equal ones by descending doc_id.
+
+    Raises:
+        InputError: a score is not a number.
+    """
+    ranking = sorted(zip(array("f", scores.values()), scores, strict=True), reverse=True)
+    if any(score != score for score, _ in ranking):
+        raise InputError(f"The run's scores for query {query_id!r} hold one that is not a number (NaN).")
+    return [doc_id for _, doc_id in ranking]
+
+
+def language_of(query_id: str, query_languages: Mapping[str, str]) -> str:
+    """The language of a judged query.
+
+    Raises:
+        InputError: it has none.
+    """
+    language = query_languages.get(query_id)
+    if not language:
+        raise InputError(
+            f"Query {query_id!r} is judged but has no language. "
+            "Give the file with these queries, with a `lang` field in each."
+        )
+    return language
 
 
 def parse_measures(measures: Sequence[str]) -> "dict[str, Measure]":
@@ -191,6 +215,7 @@ def parse_measures(measures: Sequence[str]) -> "dict[str, Measure]":
     return parsed
 
 
+@lru_cache(maxsize=256)  # it makes a scorer to try the options, which takes as long as scoring some queries
 def _parse_measure(given: str) -> "tuple[str, Measure]":
     """One name in its usual case, and its measure."""
     match = _PATTERN.fullmatch(given)
@@ -237,15 +262,10 @@ def _near(given: str) -> str:
 
 
 def _trec_order(query_id: str, scores: dict[str, float]) -> dict[str, float]:
-    """Distinct scores that put documents where trec_eval puts them.
-
-    trec_eval keeps scores as 32-bit floats, sorts them descending, and equal ones by descending doc_id.
-    """
-    ranking = sorted(zip(array("f", scores.values()), scores, strict=True), reverse=True)
-    if any(score != score for score, _ in ranking):
-        raise InputError(f"The run's scores for query {query_id!r} hold one that is not a number (NaN).")
+    """Distinct scores that put documents where trec_eval puts them."""
+    ranking = trec_ranking(query_id, scores)
     # Whole numbers are exact in 32 bits up to 16 million documents.
-    return {doc_id: float(len(ranking) - position) for position, (_, doc_id) in enumerate(ranking)}
+    return {doc_id: float(len(ranking) - position) for position, doc_id in enumerate(ranking)}
 
 
 def _summarise(per_query: dict[str, dict[str, float]], run: Run, *, unjudged: tuple[str, ...]) -> Evaluation:

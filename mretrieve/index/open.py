@@ -31,6 +31,9 @@ class LexicalSearcher(Protocol):
     def search(self, query: str, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Rows within the language, (k,) int64, and scores, (k,) float32, best first."""
 
+    def close(self) -> None:
+        """Give back what it holds; no search may be under way."""
+
 
 OpenLexical = Callable[[Path, str], LexicalSearcher]
 """(folder, language) -> searcher."""
@@ -99,13 +102,44 @@ class Index:
                 self._rows[lang] = self.documents.rows_of(lang)
             return self._rows[lang]
 
+    def open_all(self) -> None:
+        """Open every part now, so that the index can be searched on after its folder was replaced.
+
+        Raises:
+            InputError: a part cannot be used, or the folder was replaced meanwhile.
+            MissingDependencyError: FAISS, Lucene or Java is not installed.
+        """
+        _ = self.dense
+        for lang in self.manifest.languages:
+            self.rows_of(lang)
+        for lang in self.lexical_languages:
+            self.lexical(lang)
+        self.check_generation()
+
+    def close(self) -> None:
+        """Let go of the files, which else keep the room of a deleted index on the disk.
+
+        No search may be under way, and none may follow.
+        """
+        with self._lock:
+            for searcher in self._lexical.values():
+                searcher.close()
+            self._lexical.clear()
+            self._dense = None
+            self._open_lexical = _open_lucene  # one given may hold what holds this index
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the folder holds another index than the one that was opened, or none."""
+        return _generation(self.path) != self._generation
+
     def check_generation(self) -> None:
         """Make sure that the folder still holds the index that was opened.
 
         Raises:
             InputError: it was replaced by another, whose parts must not be mixed with these.
         """
-        if _generation(self.path) != self._generation:
+        if self.is_replaced:
             raise InputError(f"{self.path} was replaced by another index while it was open: open it again.")
 
 

@@ -1,12 +1,13 @@
 """Retriever: answers queries from an index, by meaning, by words, or by both."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from time import perf_counter
 from typing import get_args
 
 import numpy as np
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 from mretrieve.encode.encoder import Encoder
 from mretrieve.encode.pieces import cut_into_pieces
 from mretrieve.errors import InputError, MissingDependencyError
+from mretrieve.index.documents import UNKNOWN
 from mretrieve.index.jvm import find_all
 from mretrieve.index.lucene import LexicalIndex
 from mretrieve.index.manifest import check_encoder
 from mretrieve.index.open import LexicalSearcher, open_index
 from mretrieve.languages import detect_languages, normalize_language
 from mretrieve.rank.fusion import EMPTY, Fusion, Ranking
+from mretrieve.rank.rerank import CANDIDATES, Reranker, rerank_hits
+from mretrieve.rank.tuning import read_tuning
 from mretrieve.types import Hit, Mode, Query
 
 logger = logging.getLogger(__name__)
@@ -33,21 +37,36 @@ DEPTH = 100
 class Ranked:
     """The ranking of one query and of the legs it was made of.
 
-    `seen` (k,) says of each document of `dense` whether BM25 looked at its language.
+    `seen` (k,) says of each document of `dense` whether BM25 looked at its language. `seconds` are what
+    `encode`, `dense` and `bm25` took for all queries that were ranked together. `fusion` joined the legs.
     """
 
     ranking: Ranking
     dense: Ranking | None = None
     bm25: Ranking | None = None
     seen: NDArray[np.bool_] | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    fusion: Fusion | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Bm25Ranking:
-    """What BM25 found, and the languages that it looked at."""
+    """What BM25 found, the languages that it looked at, and that of the query."""
 
     ranking: Ranking
     languages: Sequence[str]
+    asked_in: str
+
+
+@dataclass(slots=True)
+class _Work:
+    """Queries that are ranked together: how deep, in which languages (None: all), and what took how long."""
+
+    queries: Sequence[Query]
+    depth: int
+    languages: frozenset[str] | None
+    vectors: NDArray[np.float32] | None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Retriever:
@@ -58,7 +77,8 @@ class Retriever:
         model: the encoder; by default the one that the index was built with.
         device: `auto`, `cpu` or `cuda`.
         dtype: `auto`, `fp32`, `bf16` or `int8`.
-        fusion: how to join the legs, such as `rrf:60`; by default as the index says.
+        fusion: how to join the legs, such as `rrf:60`; by default as the index says, or as was learned for
+            the query's language by `mretrieve tune`.
 
     Raises:
         InputError: there is no usable index, or the model is not the one that it was built with.
@@ -77,6 +97,8 @@ class Retriever:
         manifest = self.index.manifest
         self.languages = frozenset(manifest.languages) - {"und"}
         self.fusion = Fusion.parse(fusion or manifest.ranking.fusion)
+        tuning = None if fusion else read_tuning(self.index.path, manifest)
+        self.tuned = tuning.fusions() if tuning else {}
         self._encoder: Encoder | InputError | None = None
         if manifest.encoder is not None:
             try:
@@ -100,7 +122,14 @@ class Retriever:
         self._is_warm = False
 
     def search(
-        self, query: str, *, top_k: int = 10, mode: Mode | None = None, lang: str | None = None
+        self,
+        query: str,
+        *,
+        top_k: int = 10,
+        mode: Mode | None = None,
+        lang: str | None = None,
+        languages: Collection[str] | None = None,
+        reranker: Reranker | None = None,
     ) -> list[Hit]:
         """Find the best documents for a query.
 
@@ -109,6 +138,8 @@ class Retriever:
             top_k: how many hits to give.
             mode: `hybrid`, `dense` or `bm25`; by default the most that the index allows.
             lang: the query's language, ISO 639-1; detected if it is not given.
+            languages: of the documents to find, ISO 639-1, `und` where it is unknown; all by default.
+            reranker: puts the best `CANDIDATES` in an order of its own, with scores of its own.
 
         Returns:
             At most `top_k` hits, best first.
@@ -116,57 +147,103 @@ class Retriever:
         Raises:
             InputError: the query is empty, an argument is out of range, or the index lacks the leg.
         """
-        return next(self.search_many([query], top_k=top_k, mode=mode, lang=lang))
+        depth = top_k if reranker is None or top_k < 1 else max(top_k, CANDIDATES)
+        hits = next(self.search_many([query], top_k=depth, mode=mode, lang=lang, languages=languages))
+        return hits if reranker is None else rerank_hits(reranker, query, hits, top_k=top_k)
 
     def search_many(
-        self, queries: Sequence[str], *, top_k: int = 10, mode: Mode | None = None, lang: str | None = None
+        self,
+        queries: Sequence[str],
+        *,
+        top_k: int = 10,
+        mode: Mode | None = None,
+        lang: str | None = None,
+        languages: Collection[str] | None = None,
     ) -> Iterator[list[Hit]]:
         """Find the best documents for each query, as `search`; the hits of one query at a time."""
         if isinstance(queries, str):
             raise InputError("Give a list of queries; a single string would be read letter by letter.")
         numbered = [Query(str(number), text, lang or "") for number, text in enumerate(queries, start=1)]
-        ranked = self.rank(numbered, top_k=top_k, mode=mode)
-        return (self._hits(one) for one in ranked)
+        ranked = self.rank(numbered, top_k=top_k, mode=mode, languages=languages)
+        return (self.hits(one) for one in ranked)
 
-    def rank(self, queries: Sequence[Query], *, top_k: int = 100, mode: Mode | None = None) -> list[Ranked]:
+    def rank(
+        self,
+        queries: Sequence[Query],
+        *,
+        top_k: int = 100,
+        mode: Mode | None = None,
+        languages: Collection[str] | None = None,
+        vectors: NDArray[np.float32] | None = None,
+    ) -> list[Ranked]:
         """Rank the documents for each query without reading them: what runs are made of.
 
         Args:
             queries: their `lang` is detected where it is empty.
             top_k: documents per query.
             mode: as in `search`.
+            languages: as in `search`.
+            vectors: (n, dim) float32, the queries' embeddings where they are known already; they must come
+                from the weights and the query prefix that the index's manifest names.
         """
-        mode = self._check(queries, top_k, mode)
+        mode = self.check(queries, top_k=top_k, mode=mode)
         top_k = min(top_k, self.index.manifest.documents)
+        work = _Work(queries, top_k, self.check_languages(languages), vectors)
         if mode == "bm25":
-            found = self._rank_bm25(queries, top_k)
-            return [Ranked(one.ranking, bm25=one.ranking) for one in found]
-        texts = [query.text for query in queries]
+            found = self._rank_bm25(work)
+            return [Ranked(one.ranking, bm25=one.ranking, seconds=work.seconds) for one in found]
         if mode == "dense":
-            return [Ranked(one, dense=one) for one in self._rank_dense(texts, top_k)]
-        depth = max(top_k, DEPTH)
+            return [Ranked(one, dense=one, seconds=work.seconds) for one in self._rank_dense(work)]
+        work.depth = max(top_k, DEPTH)
         if self._is_warm:
-            dense, bm25 = self._rank_dense(texts, depth), self._rank_bm25(queries, depth)
+            dense, bm25 = self._rank_dense(work), self._rank_bm25(work)
         else:
             # Java and the model start side by side. Later BM25 takes a twentieth of the encoder's time,
             # and a thread of its own would only be in the way of the encoder's.
             with ThreadPoolExecutor(1, thread_name_prefix="mretrieve-bm25") as pool:
-                waiting = pool.submit(self._rank_bm25, queries, depth)
-                dense = self._rank_dense(texts, depth)
+                waiting = pool.submit(self._rank_bm25, work)
+                dense = self._rank_dense(work)
                 bm25 = waiting.result()
             self._is_warm = True
-        return [self._fuse(*legs, top_k) for legs in zip(dense, bm25, strict=True)]
+        return [self._fuse(*legs, top_k, work.seconds) for legs in zip(dense, bm25, strict=True)]
 
-    def _fuse(self, dense: Ranking, bm25: "_Bm25Ranking", top_k: int) -> Ranked:
+    def check_languages(self, languages: Collection[str] | None) -> frozenset[str] | None:
+        """Those languages of the index that were asked for; None where this leaves nothing out.
+
+        Raises:
+            InputError: one of them is no language, or they are no list.
+        """
+        if languages is None:
+            return None
+        if isinstance(languages, str):
+            raise InputError(f"Give languages as a list: ['{languages}'].")
+        asked = {normalize_language(code) or UNKNOWN for code in languages}
+        present = self.index.manifest.languages.keys()
+        return None if present <= asked else frozenset(asked & present)
+
+    def _fuse(self, dense: Ranking, bm25: "_Bm25Ranking", top_k: int, seconds: Mapping[str, float]) -> Ranked:
         seen = self.index.documents.in_languages(dense.rows, bm25.languages)
-        best = self.fusion.fuse(dense, bm25.ranking, seen=seen)
-        return Ranked(best.top(top_k), dense, bm25.ranking, seen)
+        fusion = self.fusion_for(bm25.asked_in)
+        best = fusion.fuse(dense, bm25.ranking, seen=seen)
+        return Ranked(best.top(top_k), dense, bm25.ranking, seen, seconds, fusion)
+
+    def fusion_for(self, lang: str) -> Fusion:
+        """How the legs are joined for queries in a language."""
+        return self.tuned.get(lang, self.fusion)
 
     def doc_ids(self, ranking: Ranking) -> list[str]:
         """The ids of a ranking's documents."""
         return self.index.documents.doc_ids(ranking.rows)
 
-    def _check(self, queries: Sequence[Query], top_k: int, mode: Mode | None) -> Mode:
+    def check(self, queries: Sequence[Query], *, top_k: int, mode: Mode | None) -> Mode:
+        """Make sure that queries can be answered, before any work is done for them.
+
+        Returns:
+            The mode, which is the most that the index allows if none was given.
+
+        Raises:
+            InputError: as `search`.
+        """
         if top_k < 1:
             raise InputError(f"top_k is {top_k}, but it should be at least 1: ask for one document or more.")
         for query in queries:
@@ -198,13 +275,25 @@ class Retriever:
             return "dense"
         return "hybrid"
 
-    def _rank_dense(self, texts: Sequence[str], depth: int) -> list[Ranking]:
-        queries = self._encode(texts)
+    def _rank_dense(self, work: "_Work") -> list[Ranking]:
+        start = perf_counter()
+        queries = work.vectors
+        if queries is None:
+            queries = self._encode([query.text for query in work.queries])
+            work.seconds["encode"] = perf_counter() - start
+            start = perf_counter()
         dense = self.index.dense
         assert dense is not None
-        scores, rows = dense.search(queries, depth)
-        found = [one >= 0 for one in rows]
-        return [Ranking(r[ok], s[ok]) for r, s, ok in zip(rows, scores, found, strict=True)]
+        scores, rows = dense.search(queries, work.depth, among=self._rows(work.languages))
+        work.seconds["dense"] = perf_counter() - start
+        return [Ranking(r[r >= 0], s[r >= 0]) for r, s in zip(rows, scores, strict=True)]
+
+    def _rows(self, languages: frozenset[str] | None) -> NDArray[np.int64] | None:
+        """Rows of the documents in some languages, ascending; None for all."""
+        if languages is None:
+            return None
+        rows = [EMPTY.rows, *(self.index.rows_of(lang) for lang in languages)]
+        return np.sort(np.concatenate(rows), kind="stable")  # which merges what is sorted in parts already
 
     def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         encoder, manifest = self._encoder, self.index.manifest
@@ -234,30 +323,38 @@ class Retriever:
         ranking = self.index.manifest.ranking
         return LexicalIndex(path, lang, cut=cut_into_pieces, k1=ranking.k1, b=ranking.b)
 
-    def _rank_bm25(self, queries: Sequence[Query], depth: int) -> list["_Bm25Ranking"]:
-        unknown = [query.text for query in queries if not query.lang]
+    def _rank_bm25(self, work: "_Work") -> list["_Bm25Ranking"]:
+        start = perf_counter()
+        unknown = [query.text for query in work.queries if not query.lang]
         detected = iter(detect_languages(unknown, among=self.languages) if unknown else [])
-        languages = [normalize_language(query.lang) if query.lang else next(detected) for query in queries]
-        return [self._bm25(query.text, lang, depth) for query, lang in zip(queries, languages, strict=True)]
+        found = []
+        for query in work.queries:
+            lang = normalize_language(query.lang) if query.lang else next(detected)
+            found.append(self._bm25(query.text, lang, work))
+        work.seconds["bm25"] = perf_counter() - start
+        return found
 
-    def _bm25(self, text: str, lang: str, depth: int) -> "_Bm25Ranking":
+    def _bm25(self, text: str, lang: str, work: "_Work") -> "_Bm25Ranking":
         """The query's own language first; the others only where that finds nothing."""
         known = self.index.lexical_languages
+        if work.languages is not None:
+            known = [other for other in known if other in work.languages]
         if lang in known:
-            found = self._bm25_in(lang, text, depth)
+            found = self._bm25_in(lang, text, work.depth)
             if len(found.rows):
-                return _Bm25Ranking(found, [lang])
-        others = [self._bm25_in(other, text, depth) for other in known if other != lang]
+                return _Bm25Ranking(found, [lang], lang)
+        others = [self._bm25_in(other, text, work.depth) for other in known if other != lang]
         rows = np.concatenate([EMPTY.rows, *(ranking.rows for ranking in others)])
         scores = np.concatenate([EMPTY.scores, *(ranking.scores for ranking in others)])
-        order = np.lexsort((rows, -scores))[:depth]
-        return _Bm25Ranking(Ranking(rows[order], scores[order]), known)
+        order = np.lexsort((rows, -scores))[: work.depth]
+        return _Bm25Ranking(Ranking(rows[order], scores[order]), known, lang)
 
     def _bm25_in(self, lang: str, text: str, depth: int) -> Ranking:
         rows, scores = self.index.lexical(lang).search(text, depth)
         return Ranking(self.index.rows_of(lang)[rows], scores)
 
-    def _hits(self, ranked: Ranked) -> list[Hit]:
+    def hits(self, ranked: Ranked) -> list[Hit]:
+        """Read the documents of a ranking."""
         documents = self.index.documents.get(ranked.ranking.rows)
         dense, bm25 = _places(ranked.dense), _places(ranked.bm25)
         hits = []

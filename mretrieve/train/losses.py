@@ -23,6 +23,7 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 from torch import Tensor, nn
 
+from mretrieve.errors import InputError
 from mretrieve.train.objectives import Objective, Ranking, Scores, Similarities
 
 Labels = Mapping[str, Any]
@@ -49,7 +50,12 @@ def build_loss(
         mini_batch: texts of a forward pass, with cached gradients (Gao et al., 2021, arXiv:2101.06983); all
             at once without it.
         matryoshka: embedding lengths to train beside the whole one.
+
+    Raises:
+        InputError: `matryoshka` comes together with a memory, which has embeddings of one length.
     """
+    if matryoshka and objective.ranking is not None and objective.ranking.memory:
+        raise InputError("`matryoshka` and a ranking's `memory` do not go together: leave one out.")
     loss = ObjectiveLoss(model, objective, mini_batch=mini_batch)
     return MatryoshkaLoss(model, loss, list(matryoshka)) if matryoshka else loss
 
@@ -149,6 +155,7 @@ class MaskedRankingLoss(MultipleNegativesRankingLoss):
             partition_mode=settings.partition,
         )
         self.margin = settings.margin
+        self.memory = {end: Memory(settings.memory) for end in ("query", "doc")}
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Any) -> Tensor:
         """Mean over examples: minus the log of the positive's share among positive and negatives."""
@@ -161,13 +168,34 @@ class MaskedRankingLoss(MultipleNegativesRankingLoss):
             if direction == "doc_to_query":
                 right = queries
             sims = self.similarity_fct(left, right) * self.scale
-            scores[direction] = sims.masked_fill(self._masked(direction, labels, len(embeddings)), -torch.inf)
+            sims = sims.masked_fill(self._masked(direction, labels, len(embeddings)), -torch.inf)
+            scores[direction] = torch.cat([sims, self._to_memory(left, second, labels)], dim=1)
+        self._remember(embeddings, labels)
         positive = scores["query_to_doc"].diagonal()
         if self.partition_mode == "joint":
             log_z = torch.cat(list(scores.values()), dim=1).logsumexp(dim=1)
         else:
             log_z = torch.stack([one.logsumexp(dim=1) for one in scores.values()]).mean(dim=0)
         return (log_z - positive).mean()
+
+    def _to_memory(self, left: Tensor, end: str, labels: Labels) -> Tensor:
+        """Scores of the batch's texts to those of earlier batches, (n, up to memory)."""
+        memory = self.memory[end]
+        if not len(memory.vectors):
+            return left.new_empty(len(left), 0)
+        own = labels["texts"][:, :2]  # neither the anchor nor the positive may be its own negative
+        same = labels["groups"][:, None] == memory.groups[None, :]
+        same |= (own[:, :, None] == memory.texts[None, None, :]).any(dim=1)
+        return (F.normalize(left, dim=-1) @ memory.vectors.T * self.scale).masked_fill(same, -torch.inf)
+
+    def _remember(self, embeddings: Sequence[Tensor], labels: Labels) -> None:
+        if not torch.is_grad_enabled():
+            return
+        groups, texts = labels["groups"], labels["texts"]
+        unknown = torch.full_like(groups, -1)  # nobody's right answer, as far as we know
+        self.memory["query"].add(embeddings[0], groups, texts[:, 0])
+        for column, vectors in enumerate(embeddings[1:], start=1):
+            self.memory["doc"].add(vectors, groups if column == 1 else unknown, texts[:, column])
 
     def _masked(self, direction: str, labels: Labels, n_columns: int) -> Tensor:
         """(n, candidates) bool, true where a candidate must not be a negative; never the positive itself."""
@@ -189,6 +217,36 @@ class MaskedRankingLoss(MultipleNegativesRankingLoss):
             masked = masked | _near_for_teacher(labels, self.margin)
         keep = torch.cat([own, torch.zeros_like(own).repeat(1, n_columns - 2)], dim=1)
         return masked & ~keep
+
+
+class Memory:
+    """The newest embeddings of earlier batches.
+
+    Args:
+        size: how many.
+
+    Attributes:
+        vectors: (m, dim) float32, unit length, m at most `size`.
+        groups: (m,) int64, as `Labels` has them; -1 where the group is not known.
+        texts: (m,) int64.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.vectors = torch.empty(0, 0)
+        self.groups = torch.empty(0, dtype=torch.int64)
+        self.texts = torch.empty(0, dtype=torch.int64)
+
+    def add(self, vectors: Tensor, groups: Tensor, texts: Tensor) -> None:
+        """Add a batch, (n, dim), (n,) and (n,), and forget the oldest beyond the size."""
+        if not self.size:
+            vectors, groups, texts = vectors[:0], groups[:0], texts[:0]
+        new = F.normalize(vectors.detach(), dim=-1)
+        if not len(self.vectors):
+            self.vectors, self.groups, self.texts = new[:0], groups[:0], texts[:0]
+        self.vectors = torch.cat([self.vectors, new])[-self.size :]
+        self.groups = torch.cat([self.groups, groups])[-self.size :]
+        self.texts = torch.cat([self.texts, texts])[-self.size :]
 
 
 _ENDS = {

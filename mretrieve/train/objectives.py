@@ -19,6 +19,10 @@ class Ranking(Part):
     Other right answers are no negatives: of the same group, of equal text and, with `margin`, those that
     the teacher finds as near to the question as the positive, less the margin. The teacher is asked only
     about texts in the positive's language, for across languages it errs systematically.
+
+    `memory` embeddings of earlier batches, of questions and of documents each, are negatives too (Wang et
+    al., 2020, cross-batch memory, arXiv:1912.06798): a small batch alone is soon too easy. They cost next to
+    nothing, and are not kept in checkpoints, so a resumed run collects them anew.
     """
 
     weight: Weight = 1.0
@@ -26,6 +30,7 @@ class Ranking(Part):
     directions: list[Direction] = ["query_to_doc"]
     partition: Literal["joint", "per_direction"] = "joint"
     margin: float | None = None
+    memory: Annotated[int, Field(ge=0)] = 0
 
 
 class Similarities(Part):

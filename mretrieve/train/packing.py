@@ -1,65 +1,59 @@
-"""The stage `pack`: a trained model as the package carries it, see `mretrieve.models.released`."""
+"""A finished run's model as the package carries it, see `mretrieve.models.released`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from mretrieve.errors import InputError
-from mretrieve.train.context import StageContext, StageResult
-from mretrieve.train.recipe import Stage
+from mretrieve.train.recipe import Recipe, read_training_recipe
 from mretrieve.train.upcycling import UpcycleStage, upcycling_arguments
 
-_TEXTS = 64
+_TEXTS = 256
 """On so many passages the packed model is compared with the trained one."""
 
 
-class PackStage(Stage):
-    """Parameters of the stage.
+@dataclass(frozen=True)
+class PackReport:
+    """What packing came to: size of all files, and cosines of embeddings to those of the trained model."""
 
-    `base` names the stage `upcycle` that `model` was trained from, of the embedded model. `data` is a set of
-    pairs; on some of its passages the packed model is compared with the trained one.
-    """
-
-    stage: Literal["pack"]
-    model: str
-    base: str
-    data: str
-    version: str = "1"
-
-    def inputs(self) -> list[str]:
-        """The model, where it came from, and the passages."""
-        return [self.model, self.base, self.data]
+    bytes: int
+    cosine_mean: float
+    cosine_least: float
 
 
-def run_pack(stage: PackStage, context: StageContext) -> StageResult:
-    """Write `NAME/packed`, what the package keeps, and `NAME/model`, what it becomes at the user's.
+def pack_run(run_folder: Path, folder: Path, *, version: str) -> PackReport:
+    """Pack the model of a run's last stage.
+
+    Args:
+        run_folder: of a recipe that starts with a stage `upcycle` of the embedded model.
+        folder: where the packed files go, beside what else is in it.
+        version: of the model; another one is unpacked anew at the users'.
 
     Raises:
-        InputError: `base` is no stage `upcycle` of the embedded model, or the model is not made of it.
+        InputError: the run is not finished, or its model was not upcycled from the embedded one.
     """
+    import tempfile
+
+    from mretrieve.datasets.source import open_source
     from mretrieve.encode.encoder import Encoder
-    from mretrieve.files import remove
     from mretrieve.models.released import pack, unpack
 
-    base = next((one for one in context.recipe.stages if one.name == stage.base), None)
-    if not isinstance(base, UpcycleStage) or base.dense or base.base != "e5-small":
-        raise InputError(f"Stage '{stage.name}': {stage.base} should be a stage `upcycle` of e5-small.")
-    trained = Path(context.model_name(stage.model))
-    packed, model = context.folder / "packed", context.folder / "model"
-    remove(packed)
-    remove(model)
-    arguments = upcycling_arguments(base, seed=context.recipe.seed_of(base))
-    pack(trained, arguments, packed, version=stage.version)
-    unpack(packed, model)
-    texts = _passages(stage, context)
-    one, other = (Encoder(str(place)).encode_documents(texts) for place in (trained, model))
-    cosines = (one * other).sum(axis=1)
-    size = sum(file.stat().st_size for file in packed.iterdir())
-    scores = {"cosine_mean": round(float(cosines.mean()), 6), "cosine_least": round(float(cosines.min()), 6)}
-    return StageResult(scores, {"bytes": size})
+    recipe = read_training_recipe(run_folder / "recipe.yaml")
+    trained = run_folder / recipe.stages[-1].name / "model"
+    if not trained.is_dir():
+        raise InputError(f"{run_folder} has no {trained.relative_to(run_folder)}: run the recipe to its end.")
+    pack(trained, _upcycling(recipe), folder, version=version)
+    texts = [one.contents for _, one in zip(range(_TEXTS), open_source("sample").documents(), strict=False)]
+    with tempfile.TemporaryDirectory() as place:
+        unpack(folder, Path(place) / "model")
+        one, other = Encoder(str(trained)), Encoder(str(Path(place) / "model"))
+        cosines = (one.encode_documents(texts) * other.encode_documents(texts)).sum(axis=1)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    return PackReport(size, float(cosines.mean()), float(cosines.min()))
 
 
-def _passages(stage: PackStage, context: StageContext) -> list[str]:
-    from mretrieve.train.sets import load_set
-
-    passages: list[str] = load_set(stage.data, context, ["positive"])["positive"][:]
-    return passages[:: max(len(passages) // _TEXTS, 1)][:_TEXTS]
+def _upcycling(recipe: Recipe) -> dict[str, object]:
+    """What the run passed to `upcycle`."""
+    for stage in recipe.stages:
+        if isinstance(stage, UpcycleStage) and not stage.dense and stage.base == "e5-small":
+            return upcycling_arguments(stage, seed=recipe.seed_of(stage))
+    raise InputError(f"{recipe.path} upcycles no e5-small: only such models can be packed.")

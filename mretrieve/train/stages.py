@@ -10,7 +10,6 @@ from mretrieve.train.distilling import DistillStage, run_distill
 from mretrieve.train.merging import MergeStage, run_merge
 from mretrieve.train.mining import MineStage, run_mine
 from mretrieve.train.neutralising import NeutraliseStage, run_neutralise
-from mretrieve.train.packing import PackStage, run_pack
 from mretrieve.train.recipe import Stage
 from mretrieve.train.teaching import TeachStage, run_teach
 from mretrieve.train.training import AlignStage, ContrastiveStage, TrainStage, run_train
@@ -46,6 +45,5 @@ STAGES: dict[str, StageKind] = {
     "contrastive": StageKind(ContrastiveStage, run_train, distributed=True, unfinished=_CHECKPOINTS),
     "distill": StageKind(DistillStage, run_distill, distributed=True, unfinished=_CHECKPOINTS),
     "merge": StageKind(MergeStage, run_merge),
-    "pack": StageKind(PackStage, run_pack),
 }
 """Kinds by the name that a recipe gives under `stage:`."""

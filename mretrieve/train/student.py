@@ -76,7 +76,7 @@ def inner_model(student: SentenceTransformer) -> nn.Module:
 
 
 def freeze(student: SentenceTransformer, patterns: Sequence[str]) -> int:
-    """Freeze parameters by patterns of their names, such as `embeddings.*`.
+    """Freeze parameters by patterns of their names: `embeddings.*`, or `head.*` after pooling.
 
     Returns:
         How many numbers are still trained.
@@ -84,9 +84,12 @@ def freeze(student: SentenceTransformer, patterns: Sequence[str]) -> int:
     Raises:
         InputError: a pattern meets no parameter, or nothing is left to train.
     """
-    inner = inner_model(student)
+    named = dict(inner_model(student).named_parameters())
+    for module in student:
+        if isinstance(module, Dense):
+            named |= {f"head.{name}": parameter for name, parameter in module.linear.named_parameters()}
     for pattern in patterns:
-        met = [p for name, p in inner.named_parameters() if fnmatchcase(name, pattern)]
+        met = [parameter for name, parameter in named.items() if fnmatchcase(name, pattern)]
         if not met:
             raise InputError(f"freeze: no parameter of the model is named like '{pattern}'.")
         for parameter in met:

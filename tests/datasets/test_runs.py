@@ -155,3 +155,11 @@ def test_a_missing_run(tmp_path):
         read_run(tmp_path / "a")
     with pytest.raises(InputError, match="is a folder, but a file is needed here"):
         read_run(tmp_path)
+
+
+def test_duplicates_count_once_at_their_best_score_where_that_is_asked_for(tmp_path):
+    path = tmp_path / "a.trec"
+    path.write_text("q Q0 d 1 1.0 t\nq Q0 e 2 0.5 t\nq Q0 d 3 2.0 t\nq Q0 d 4 0.1 t\n")
+    again = []
+    assert read_run(path, on_duplicate=lambda *one: again.append(one)) == {"q": {"d": 2.0, "e": 0.5}}
+    assert again == [("q", "d")] * 2

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mretrieve.datasets.qrels import read_qrels
+from mretrieve.datasets.queries import read_queries
 from mretrieve.datasets.source import KNOWN_FORMATS, SAMPLE, open_source
 from mretrieve.errors import InputError
 from mretrieve.types import Document
@@ -55,6 +57,19 @@ def test_files_of_records(tmp_path, name, content, places):
     found = list(open_source(write(tmp_path / name, content)).documents())
     assert [(d.doc_id, d.title, d.text, d.lang) for d in found] == DOCUMENTS
     assert tuple(d.place for d in found) == places
+
+
+def test_an_address_and_an_open_source(tmp_path):
+    folder = write(tmp_path / "set" / "corpus.jsonl", jsonl(ONE, TWO)).parent
+    write(folder / "queries.jsonl", jsonl({"_id": "q", "text": "?"}, {"_id": "other", "text": "!"}))
+    write(folder / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore\nq\t1\t1\n")
+    source = open_source(f"beir:{folder}")
+    assert ids(source) == ["1", "2"]
+    assert open_source(source) is source
+    assert [query.query_id for query in read_queries(f"beir:{folder}")] == ["q"]
+    assert read_qrels(f"beir:{folder}") == {"q": {"1": 1}}
+    with pytest.raises(InputError, match="miracl/sw is not on this machine.*mretrieve download miracl/sw"):
+        open_source("miracl/sw")
 
 
 def test_parquet(tmp_path):

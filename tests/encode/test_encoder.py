@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mretrieve.encode import choose
+from mretrieve.encode import encoder as encoder_module
 from mretrieve.encode.encoder import Encoder, batches_by_length
 from mretrieve.errors import InputError
 
@@ -40,6 +41,24 @@ def test_other_modules_are_run_by_sentence_transformers(checkpoint):
     encoder = Encoder(str(folder))
     np.testing.assert_allclose(encoder.encode_documents(TEXTS), expected, atol=2e-5)
     assert encoder.dim == 32
+
+
+def test_few_texts_again_and_again_get_the_backend_for_many(checkpoint, monkeypatch):
+    monkeypatch.setattr(encoder_module, "BULK_TOKENS", 100)
+    monkeypatch.setattr(choose, "BULK_TOKENS", 100)
+    monkeypatch.setattr(choose, "cpu_has_bf16", lambda: True)
+    encoder = Encoder(str(checkpoint()), device="cpu")
+    before = encoder.encode_queries(["the being"])
+    assert encoder._loading is None
+    while encoder._loading is None:
+        encoder.encode_queries(["the being"])
+    encoder._loading.join()
+    assert ("torch", "bf16") in encoder._backends
+    assert (encoder.encode_queries(["the being"]) * before).sum() > 0.999
+    exact = Encoder(str(checkpoint()), device="cpu", dtype="fp32")
+    for _ in range(40):
+        exact.encode_queries(["the being"])
+    assert exact._loading is None, "a number type that was asked for stays"
 
 
 def test_prompts_can_be_given(checkpoint):

@@ -1,6 +1,7 @@
 """Measures, against hand arithmetic and against trec_eval itself (pytrec_eval, without ir-measures)."""
 
 import json
+import random
 from math import log2
 
 import pytest
@@ -8,6 +9,8 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mretrieve.datasets.qrels import read_qrels
+from mretrieve.datasets.runs import read_run
 from mretrieve.errors import InputError
 from mretrieve.evaluate.measures import MEASURES, evaluate, evaluate_by_language, parse_measures
 
@@ -223,3 +226,67 @@ def test_values_equal_those_of_trec_eval(qrels, run):
     assert evaluation.mean["nDCG@5"] == pytest.approx(
         sum(values["ndcg_cut_5"] for values in reference.values()) / len(qrels)
     )
+
+
+TREC_NAMES = {
+    "nDCG@10": "ndcg_cut_10",
+    "nDCG": "ndcg",
+    "R@100": "recall_100",
+    "R@5": "recall_5",
+    "RR": "recip_rank",
+    "AP": "map",
+    "P@10": "P_10",
+    "Success@1": "success_1",
+}
+
+
+def write_random_files(folder, draw):
+    """A run and qrels with ties, duplicates, and queries and documents that only one of them knows.
+
+    Returns:
+        The run as trec_eval would take it: of a document's lines the one with the best score.
+    """
+    documents = [f"{draw.choice('abYZ')}{n}" for n in range(draw.randint(3, 40))]
+    queries = [f"q{n}" for n in range(6)]
+    ranked = draw.sample(queries, draw.randint(1, 6))
+    judged = draw.sample(queries, draw.randint(1, 6))
+    judged[0] = ranked[0]  # at least one in common
+    best, lines = {}, []
+    for query in ranked:
+        for _ in range(draw.randint(1, 50)):
+            doc_id, score = draw.choice(documents), draw.choice([0.0, -1.5, 0.1, 0.1 + 1e-12, 3.25, 1e9])
+            lines.append(f"{query} Q0 {doc_id} {draw.randint(1, 99)} {score!r} t\n")
+            of_query = best.setdefault(query, {})
+            of_query[doc_id] = max(score, of_query.get(doc_id, score))
+    draw.shuffle(lines)
+    (folder / "run.trec").write_text("".join(lines))
+    rows = [
+        f"{query} 0 {doc_id} {draw.choice([0, 0, 1, 1, 2])}\n"
+        for query in dict.fromkeys(judged)
+        for doc_id in draw.sample(documents, draw.randint(1, len(documents)))
+    ]
+    (folder / "qrels.trec").write_text("".join(rows + rows[:2]))  # said twice alike
+    return best
+
+
+@pytest.mark.slow
+def test_a_thousand_random_runs_score_as_trec_eval_scores_them(tmp_path):
+    draw = random.Random(13)
+    n_duplicates = n_missing = n_unjudged = 0
+    for _ in range(1000):
+        best = write_random_files(tmp_path, draw)
+        duplicates = []
+        run = read_run(tmp_path / "run.trec", on_duplicate=lambda *one: duplicates.append(one))  # noqa: B023
+        qrels = read_qrels(tmp_path / "qrels.trec")
+        found = evaluate(run, qrels, list(TREC_NAMES))
+        reference = pytrec_eval.RelevanceEvaluator(qrels, set(TREC_NAMES.values())).evaluate(best)
+        for ours, theirs in TREC_NAMES.items():
+            values = {query_id: reference.get(query_id, {}).get(theirs, 0.0) for query_id in qrels}
+            own = {query_id: round(one[ours], 4) for query_id, one in found.per_query.items()}
+            assert own == {query_id: round(value, 4) for query_id, value in values.items()}
+            # With -c, trec_eval's mean is over all judged queries.
+            assert round(found.mean[ours], 4) == round(sum(values.values()) / len(values), 4)
+        n_duplicates += len(duplicates)
+        n_missing += len(found.missing)
+        n_unjudged += len(found.unjudged)
+    assert min(n_duplicates, n_missing, n_unjudged) > 500

@@ -233,3 +233,71 @@ def test_without_faiss_the_message_says_what_to_install(monkeypatch):
 def test_load_faiss_gives_the_library_not_this_module():
     assert load_faiss() is faiss
     assert hasattr(load_faiss(), "index_factory")
+
+
+def best_among(vectors, queries, top_k, among):
+    """Exact search among some rows by arithmetic."""
+    return among[best(vectors[among], queries, top_k)]
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW32", "SQ8", "IVF8,Flat"])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
+def test_among_some_rows_the_nearest_of_these_are_found(tmp_path, factory, share):
+    """Whole vectors are compared one by one; inverted lists are asked for more, here for all lists."""
+    vectors, queries = unit_vectors(2000), unit_vectors(20, seed=1)
+    _, index = built(tmp_path, vectors, factory)
+    among = np.flatnonzero(np.random.default_rng(5).random(2000) < share)
+    scores, rows = index.search(queries, 10, among=among)
+    expected = best_among(vectors, queries, 10, among)
+    assert np.isin(rows, among).all()
+    assert (scores[:, :-1] >= scores[:, 1:]).all()
+    if factory == "SQ8":  # a byte for each number
+        assert np.mean(rows == expected) > 0.8
+    else:
+        assert rows.tolist() == expected.tolist()
+        assert scores == pytest.approx(np.take_along_axis(queries @ vectors.T, rows, axis=1), abs=1e-6)
+    assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
+
+
+def test_scanning_goes_by_parts_and_keeps_equal_scores_in_order_of_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("mretrieve.index.faiss._SCAN_ROWS", 7)
+    vectors = np.eye(50, dtype=np.float32)[np.arange(500) % 50]
+    _, index = built(tmp_path, vectors)
+    among = np.arange(1, 500, 2)
+    queries = np.eye(50, dtype=np.float32)[3:4, :]
+    _, rows = index.search(queries, 12, among=among)
+    assert rows.tolist() == best_among(vectors, queries, 12, among).tolist()
+    assert rows[0, :3].tolist() == [3, 53, 103]
+
+
+def test_among_more_rows_than_are_scanned_more_of_the_best_are_looked_at(tmp_path, monkeypatch):
+    vectors, queries = unit_vectors(2000), unit_vectors(5, seed=1)
+    _, index = built(tmp_path, vectors)
+    monkeypatch.setattr("mretrieve.index.faiss.EXACT_UP_TO", 10)
+    worst_half = np.sort(np.argsort(queries[0] @ vectors.T)[:1000])  # none of the first query's best 1,000
+    for among in (np.arange(0, 2000, 3), worst_half):
+        scores, rows = index.search(queries, 10, among=among)
+        assert rows.tolist() == best_among(vectors, queries, 10, among).tolist()
+
+
+def test_among_few_or_no_rows(tmp_path):
+    vectors = unit_vectors(100)
+    _, index = built(tmp_path, vectors)
+    scores, rows = index.search(vectors[:3], 10, among=np.array([4, 8], np.int64))
+    assert (scores.shape, sorted(rows[0].tolist())) == ((3, 2), [4, 8])
+    scores, rows = index.search(vectors[:3], 10, among=np.empty(0, np.int64))
+    assert scores.shape == rows.shape == (3, 0)
+    assert index.search(vectors[:1], 100, among=np.arange(100))[1].shape == (1, 100)
+
+
+def test_where_a_device_gives_so_many_no_more_are_asked_for(tmp_path, monkeypatch):
+    """As FAISS on GPUs, which gives 2,048 at most: what is not among them is not found."""
+    vectors = unit_vectors(300)
+    monkeypatch.setattr("mretrieve.index.faiss.EXACT_UP_TO", 0)
+    _, whole = built(tmp_path, vectors)
+    limited = DenseIndex(whole._index, most=20)
+    query = vectors[:1]
+    order = np.argsort(-(query @ vectors.T)[0], kind="stable")
+    scores, rows = limited.search(query, 10, among=np.sort(order[15:]))
+    assert rows[0].tolist() == [*order[15:20].tolist(), *[-1] * 5]
+    assert np.isneginf(scores[0, 5:]).all()

@@ -221,3 +221,29 @@ def test_the_folder_can_be_given_in_any_form(path, monkeypatch):
     assert open_index(Path(".")).manifest.documents == 30
     monkeypatch.chdir(path.parent)
     assert open_index(Path("idx")).manifest.documents == 30
+
+
+def test_an_index_that_was_opened_whole_outlives_its_folder(path, program, tmp_path):
+    closed = []
+
+    class Searcher(program.FakeSearcher):
+        def close(self):
+            closed.append(self)
+
+    index = open_index(path, open_lexical=Searcher)
+    index.open_all()
+    shutil.rmtree(path)
+    assert len(index.dense) == 30
+    assert index.documents.get([29])
+    for lang in index.lexical_languages:
+        assert len(index.lexical(lang).search("a", 1)[0]) == 1
+        assert len(index.rows_of(lang))
+    index.close()
+    assert len(closed) == len(index.lexical_languages)
+
+
+def test_opening_whole_what_was_replaced_is_told(path, program):
+    index = open_index(path, open_lexical=program.FakeSearcher)
+    (path / "manifest.json").write_bytes((path / "manifest.json").read_bytes() + b"\n")
+    with pytest.raises(InputError, match="was replaced by another index"):
+        index.open_all()

@@ -11,7 +11,7 @@ from mretrieve.rank import retriever as module
 from mretrieve.rank.fusion import Fusion, Ranking
 from mretrieve.rank.retriever import Retriever
 from mretrieve.types import Query
-from tests.conftest import COLLECTION, make_checkpoint
+from tests.conftest import COLLECTION, make_checkpoint, write_jsonl
 
 QUERIES = ["the cat in the garden", "alte Bäume im Wald", "النهر", "แม่น้ำ", "zzz"]
 IDS = [record["_id"] for record in COLLECTION]
@@ -222,3 +222,81 @@ def test_settings_that_cannot_be_used(small_index):
     with pytest.raises(InputError, match=r"cannot be used now: Unknown device 'tpu'"):
         retriever.search("cat")
     assert retriever.search("cat", mode="bm25")
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "bm25"])
+@pytest.mark.parametrize("languages", [["de"], ["de", "ar"], ["deu", "ar-EG", "sv"]])
+def test_only_documents_in_the_languages_asked_for_are_found(retriever, mode, languages):
+    wanted = {"de"} if languages == ["de"] else {"de", "ar"}
+    expected = {record["_id"] for record in COLLECTION if record["lang"] in wanted}
+    for query in ("alte Bäume im Wald", "the cat in the garden"):
+        hits = retriever.search(query, mode=mode, languages=languages)
+        assert {hit.lang for hit in hits} <= wanted
+        if mode != "bm25":
+            assert {hit.doc_id for hit in hits} == expected
+
+
+def test_a_filter_gives_the_scores_that_the_documents_have_without_it(retriever):
+    everything = {hit.doc_id: hit for hit in retriever.search("der Hund im Wald", lang="de", top_k=6)}
+    for hit in retriever.search("der Hund im Wald", lang="de", languages=["de"]):
+        assert hit.dense_score == pytest.approx(everything[hit.doc_id].dense_score, abs=1e-6)
+        assert hit.bm25_score == everything[hit.doc_id].bm25_score
+
+
+def test_bm25_searches_the_filtered_languages_where_the_querys_own_is_not_among_them(retriever):
+    hits = retriever.search("cat Wald النهر", mode="bm25", lang="en", languages=["de", "ar"])
+    assert {hit.doc_id for hit in hits} == {"hund", "baum", "نهر"}
+    assert retriever.search("cat", mode="bm25", lang="en", languages=["de"]) == []
+
+
+def test_all_languages_are_no_filter_and_none_that_the_index_has_find_nothing(retriever):
+    languages = ["en", "de", "ar", "th", "sw"]
+    assert retriever.search("the cat", languages=languages) == retriever.search("the cat")
+    for mode in ("hybrid", "dense", "bm25"):
+        assert retriever.search("the cat", mode=mode, languages=["sw"]) == []
+        assert retriever.search("the cat", mode=mode, languages=[]) == []
+
+
+def test_documents_of_unknown_language_have_a_code(tmp_path, model):
+    records = [
+        {"_id": "1", "text": "12345 67890", "lang": "und"},
+        {"_id": "2", "text": "the cat", "lang": "en"},
+    ]
+    build_index(write_jsonl(tmp_path / "c.jsonl", records), tmp_path / "idx", model=str(model))
+    found = Retriever(tmp_path / "idx").search("the cat 12345", languages=["und"])
+    assert [hit.doc_id for hit in found] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("languages", "fault"),
+    [
+        ("de", r"Give languages as a list: \['de'\]"),
+        (["xx"], "Unknown language 'xx'"),
+    ],
+)
+def test_bad_filters(retriever, languages, fault):
+    with pytest.raises(InputError, match=fault):
+        retriever.search("cat", languages=languages)
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense"])
+def test_vectors_that_are_known_already_are_not_made_again(small_index, model, monkeypatch, mode):
+    vectors = Encoder(str(model)).encode_queries(QUERIES)
+    queries = [Query(str(n), text) for n, text in enumerate(QUERIES)]
+    expected = Retriever(small_index).rank(queries, mode=mode)
+    monkeypatch.setattr(Encoder, "encode_queries", None)
+    found = Retriever(small_index).rank(queries, mode=mode, vectors=vectors)
+    for one, other in zip(found, expected, strict=True):
+        assert one.ranking.rows.tolist() == other.ranking.rows.tolist()
+        assert one.ranking.scores == pytest.approx(other.ranking.scores, abs=1e-5)
+        assert "encode" not in one.seconds
+
+
+@pytest.mark.parametrize(
+    ("mode", "parts"),
+    [("hybrid", {"encode", "dense", "bm25"}), ("dense", {"encode", "dense"}), ("bm25", {"bm25"})],
+)
+def test_a_ranking_says_how_long_each_part_took(retriever, mode, parts):
+    [ranked] = retriever.rank([Query("1", "the cat")], mode=mode)
+    assert ranked.seconds.keys() == parts
+    assert all(0 < seconds < 60 for seconds in ranked.seconds.values())

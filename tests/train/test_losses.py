@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
+from mretrieve.errors import InputError
 from mretrieve.train.losses import MaskedRankingLoss, ScoreLoss, SimilarityLoss, TargetLoss, build_loss
 from mretrieve.train.objectives import Objective, Ranking, Scores, Similarities
 
@@ -59,6 +60,48 @@ def test_right_answers_are_no_negatives(model):
         math.log(sum(math.exp(sims[i][j]) for j in own)) - sims[i][i] for i, own in enumerate(candidates)
     ]
     assert float(found) == pytest.approx(sum(expected) / 3, rel=1e-5)
+
+
+def test_earlier_batches_are_negatives_but_for_right_answers(model):
+    loss = MaskedRankingLoss(model, Ranking(temperature=1.0, memory=4))
+    q, d, more = unit(2, 4), unit(2, 4, seed=1), unit(2, 4, seed=2)
+    # Of the first batch, document 1 is of the group 9; negatives of unknown groups come after.
+    loss.compute_loss_from_embeddings([q, d, more], labels(2, 3, groups=[8, 9]))
+    assert len(loss.memory["doc"].vectors) == 4
+    assert not loss.memory["doc"].vectors.requires_grad
+    a, b = unit(2, 4, seed=3), unit(2, 4, seed=4)
+    texts = [[50, 51], [52, 2]]  # the second positive is a text that the memory has, as a negative
+    found = loss.compute_loss_from_embeddings([a, b], labels(2, groups=[9, 10], texts=texts))
+    stored = torch.cat([d, more])
+    candidates = [
+        (a[0] @ torch.cat([b, stored[[0, 2, 3]]]).T),
+        (a[1] @ torch.cat([b, stored[[0, 1, 3]]]).T),
+    ]
+    expected = [float(own.logsumexp(0) - own[row]) for row, own in enumerate(candidates)]
+    assert float(found) == pytest.approx(sum(expected) / 2, rel=1e-5)
+    assert loss.memory["doc"].texts.tolist() == [2, 12, 51, 2], "the oldest are forgotten"
+    with torch.no_grad():
+        loss.compute_loss_from_embeddings([q, d], labels(2))
+    assert loss.memory["doc"].texts.tolist() == [2, 12, 51, 2], "only training is remembered"
+
+
+def test_all_directions_remember_their_own_side(model):
+    every = ["query_to_doc", "doc_to_query", "query_to_query", "doc_to_doc"]
+    loss = MaskedRankingLoss(model, Ranking(temperature=1.0, directions=every, memory=3))
+    plain = MaskedRankingLoss(model, Ranking(temperature=1.0, directions=every))
+    q, d = unit(3, 4), unit(3, 4, seed=1)
+    first = loss.compute_loss_from_embeddings([q, d], labels(3))
+    assert float(first) == pytest.approx(float(plain.compute_loss_from_embeddings([q, d], labels(3))))
+    torch.testing.assert_close(loss.memory["query"].vectors, q)
+    torch.testing.assert_close(loss.memory["doc"].vectors, d)
+    second = loss.compute_loss_from_embeddings([d, q], labels(3, groups=[4, 5, 6]))
+    assert float(second) > float(first)
+
+
+def test_a_memory_has_one_length(model):
+    objective = Objective(data="d/s", ranking=Ranking(memory=8))
+    with pytest.raises(InputError, match="`matryoshka` and a ranking's `memory` do not go together"):
+        build_loss(model, objective, matryoshka=[8])
 
 
 def test_the_teacher_masks_in_the_positives_language_only(model):

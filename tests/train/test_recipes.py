@@ -83,4 +83,4 @@ def test_every_kind_of_stage_is_known():
         "contrastive",
         "distill",
     }
-    assert kinds | {"merge", "pack"} == STAGES.keys()
+    assert kinds | {"merge"} == STAGES.keys()

@@ -1,0 +1,196 @@
+"""Commands about published collections: list them, fetch them, reproduce what was measured on them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from mretrieve import arguments as take
+from mretrieve import report, types
+from mretrieve.errors import InputError
+
+if TYPE_CHECKING:
+    from mretrieve.reproduction import Reproduction
+
+app = typer.Typer()
+
+Name = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="miracl, mrtydi, xquad or xquad-r: by language.")
+]
+Addresses = Annotated[
+    list[str], typer.Argument(metavar="ADDRESS", help="miracl/sw, mrtydi/sw/test, xquad/th, miracl, hf:REPO.")
+]
+OneAddress = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ADDRESS", help="miracl/sw, mrtydi/sw/test, xquad/th, xquad-r, beir:FOLDER, hf:REPO."
+    ),
+]
+Retrievers = Annotated[
+    str, typer.Option("--retriever", metavar="NAMES", help="bm25, dense and hybrid, separated by commas.")
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Topics and judgements; by default the published one.", show_default=False
+    ),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Downloads of yours, to read instead of fetching.", show_default=False
+    ),
+]
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where indexes, runs and results go.")]
+All = Annotated[bool, typer.Option("--all", help="All languages of MIRACL and Mr. TyDi, or of ADDRESS.")]
+
+
+@app.command(epilog="Example: mretrieve datasets miracl")
+def datasets(name: Name = None, as_json: take.AsJson = False) -> None:
+    """List the collections that have an address, with their languages, sizes and licences."""
+    from mretrieve.datasets.address import parse_address
+    from mretrieve.datasets.catalogue import benchmarks
+
+    chosen = [parse_address(name, whole=True).kind] if name else list(benchmarks())
+    found = [benchmarks()[key] for key in chosen]
+    if as_json:
+        report.write_json([_as_values(one.key) for one in found])
+        return
+    if name is None:
+        rows = [
+            [
+                one.key,
+                str(len(one.languages)),
+                f"{one.passages:,}",
+                ", ".join(one.splits),
+                one.licence,
+                one.about,
+            ]
+            for one in found
+        ]
+        report.write(report.table(["collection", "languages", "passages", "splits", "licence", ""], rows))
+        report.tell("Also: beir:FOLDER and hf:REPO[:CONFIG]. `mretrieve datasets miracl` lists languages.")
+        return
+    for one in found:
+        report.write(f"{one.title}: {one.about}\n{one.licence}. {one.paper}\n")
+        names = one.splits
+        rows = [
+            [one.key if one.pooled else f"{one.key}/{lang}", lang, f"{entry.passages:,}"]
+            + [f"{entry.splits[split][0]:,}" if split in entry.splits else "" for split in names]
+            for lang, entry in one.languages.items()
+        ]
+        report.write(report.table(["address", "language", "passages", *(f"{s} topics" for s in names)], rows))
+
+
+@app.command(epilog="Example: mretrieve download miracl/sw mrtydi/sw")
+def download(addresses: Addresses) -> None:
+    """Fetch collections into the cache: the published files, resumed and compared with their checksums.
+
+    HF_ENDPOINT names another hub. What is there already is not fetched again.
+    """
+    from mretrieve.datasets.obtain import download as fetch
+    from mretrieve.progress import progress
+
+    for address in addresses:
+        with progress(resumable=True) as on_progress:
+            paths = fetch(address, on_progress=on_progress)
+        n_bytes = sum(path.stat().st_size for path in paths)
+        report.tell(f"{address}: {report.count(len(paths), 'file')}, {report.size(n_bytes)}, in the cache")
+
+
+@app.command(epilog="Example: mretrieve reproduce miracl/sw --retriever bm25,hybrid")
+def reproduce(
+    address: OneAddress = None,
+    retriever: Retrievers = "bm25",
+    model: take.Model = None,
+    every: All = False,
+    split: Split = "",
+    root: Root = None,
+    out: Out = Path("reproduced"),
+    device: take.Device = "auto",
+    dtype: take.Dtype = "auto",
+    fusion: take.Fusion = None,
+    as_json: take.AsJson = False,
+) -> None:
+    """Measure a collection and compare with published scores: fetch, index, rank, evaluate.
+
+    --all also writes table.md, table.csv and a plot per language. The same command goes on where it stopped.
+    """
+    from mretrieve.progress import progress
+    from mretrieve.reproduce import reproduce_many
+    from mretrieve.reproduction import Settings
+
+    settings = [
+        Settings(one, model or "e5-small", device, dtype, (fusion or "") if one == "hybrid" else "")
+        for one in _modes(retriever)
+    ]
+    with progress(resumable=True) as on_progress:
+        done = reproduce_many(
+            address, out, settings=settings, every=every, split=split, root=root, on_progress=on_progress
+        )
+    for skipped, reason in done.skipped.items():
+        report.tell(f"{skipped} is left out: {reason}")
+    if every:
+        from mretrieve.reproduction_report import write_report
+
+        for path in write_report(out, done.results)[:2]:
+            report.tell(f"{path}: written")
+    if as_json:
+        report.write_json([one.to_dict() for one in done.results])
+    else:
+        report.write(_table(done.results))
+        _tell_notes(done.results)
+
+
+def _modes(names: str) -> list[types.Mode]:
+    known: tuple[types.Mode, ...] = get_args(types.Mode)
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    for name in chosen:
+        if name not in known:
+            raise InputError(f"There is no retriever '{name}'. Choose from: {', '.join(known)}.")
+    return [mode for mode in ("bm25", "dense", "hybrid") if mode in chosen] or ["bm25"]
+
+
+def _table(results: Sequence["Reproduction"]) -> str:
+    rows = []
+    for one in results:
+        system = f"{one.retriever} {one.model}".strip()
+        for score in one.scores:
+            published = "" if score.published is None else f"{score.published:.4f}"
+            difference = "" if score.difference is None else f"{score.difference:+.4f}"
+            cells = [f"{one.address}/{one.split}", system, score.measure, f"{score.measured:.4f}"]
+            rows.append([*cells, published, difference, score.verdict])
+    header = ["collection", "system", "measure", "measured", "published", "difference", "verdict"]
+    return report.table(header, rows)
+
+
+def _tell_notes(results: Sequence["Reproduction"]) -> None:
+    """Whose scores stand beside ours, and which collections are not whole."""
+    for line in dict.fromkeys(
+        f"{one.retriever}: published is {one.compared_with} ({one.source})"
+        for one in results
+        if one.compared_with
+    ):
+        report.tell(line)
+    for one in results:
+        if not one.complete and one.official_passages is not None:
+            report.tell(
+                f"{one.address} holds {one.passages:,} passages here, and {one.official_passages:,} "
+                "as published: its scores cannot be compared."
+            )
+
+
+def _as_values(key: str) -> dict[str, object]:
+    from mretrieve.datasets.catalogue import benchmarks
+
+    one = benchmarks()[key]
+    languages = {
+        lang: {
+            "passages": entry.passages,
+            "splits": {s: {"topics": t, "judgements": q} for s, (t, q) in entry.splits.items()},
+        }
+        for lang, entry in one.languages.items()
+    }
+    values = {"collection": key, "title": one.title, "about": one.about, "licence": one.licence}
+    return {**values, "paper": one.paper, "pooled": one.pooled, "split": one.split, "languages": languages}

@@ -1,0 +1,1 @@
+"""Serving: one HTTP server for embeddings, hybrid search and reranking."""

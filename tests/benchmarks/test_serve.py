@@ -1,0 +1,61 @@
+"""The benchmark of the server: its loads make the requests that they say, and the soak sees what happens."""
+
+import sys
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+from serve import lanes, soak, throughput
+from servers import Kind, load, started
+
+SERVE = "from mretrieve import cli, cli_serve\ncli.app = cli_serve.app\ncli.main()"
+QUERIES = [f"where is number {n}" for n in range(40)]
+PARAGRAPHS = [f"the number {n} is in the house of the river and the cat sat on it" for n in range(40)]
+
+
+@pytest.fixture(scope="module")
+def kind(model):
+    command = (sys.executable, "-c", SERVE, "--port", "{port}", "--model", f"tiny={model}")
+    return Kind("ours", command, ready="/ready", query_model="tiny:query", document_model="tiny:document")
+
+
+@pytest.mark.slow
+def test_a_short_soak(kind):
+    with started(kind) as server:
+        assert server.start_seconds > 0
+        found = soak(server, 6, QUERIES, PARAGRAPHS, clients=16)
+        assert found["failed"] == 0
+        assert found["answered"] > 16 and found["vanished"] > 0
+        assert found["growth"] < 0.5  # 0.05 is asked of ten minutes, after all has been loaded
+        assert server.process.poll() is None
+        assert all(
+            seconds > 0 for seconds in load(server, [lambda caller: caller.embed(["a"], query=True)] * 3, 2)
+        )
+        assert server.failed == 0
+        load(server, [lambda caller: caller.post("/v1/nothing", {})], 1)
+        assert server.failed == 1
+
+
+@pytest.mark.slow
+def test_servers_take_turns(kind, capsys, monkeypatch):
+    monkeypatch.setattr("serve.QUERIES", 20)
+    monkeypatch.setattr("serve.time.sleep", lambda seconds: None)
+    found = throughput([kind], QUERIES, PARAGRAPHS, rounds=1)
+    assert set(found["ours"]) == {
+        "queries, 1 clients",
+        "queries, 8 clients",
+        "queries, 32 clients",
+        "paragraphs, batches of 16",
+    }
+    assert all(rate > 0 for rate in found["ours"].values())
+    assert "| failed requests | 0 |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_queries_beside_documents(kind, capsys, monkeypatch):
+    monkeypatch.setattr("serve.ours", lambda: kind)
+    monkeypatch.setattr("serve.SINGLE_QUERIES", 20)
+    found = lanes(QUERIES, PARAGRAPHS)
+    assert found["failed"] == 0
+    assert found["ratio of p95"] == pytest.approx(found["busy p95"] / found["idle p95"])
