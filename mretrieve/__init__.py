@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from mretrieve.encode.encoder import Encoder
     from mretrieve.errors import InputError, MissingDependencyError
     from mretrieve.indexing import build_index
+    from mretrieve.rank.rerank import Reranker
     from mretrieve.rank.retriever import Retriever
     from mretrieve.types import Document, Hit, Query
 
@@ -17,6 +18,7 @@ __all__ = [
     "InputError",
     "MissingDependencyError",
     "Query",
+    "Reranker",
     "Retriever",
     "build_index",
 ]
@@ -28,6 +30,7 @@ _HOMES = {
     "InputError": "mretrieve.errors",
     "MissingDependencyError": "mretrieve.errors",
     "Query": "mretrieve.types",
+    "Reranker": "mretrieve.rank.rerank",
     "Retriever": "mretrieve.rank.retriever",
     "build_index": "mretrieve.indexing",
 }

@@ -71,6 +71,10 @@ QueryLang = Annotated[
     str | None,
     _option(metavar="auto|CODE", help="Language of the query, ISO 639-1; detected by default."),
 ]
+Rerank = Annotated[
+    str | None,
+    _option(metavar="MODEL", help="Cross-encoder that orders the best hits anew; folder or hub id."),
+]
 Fusion = Annotated[
     str | None,
     _option(

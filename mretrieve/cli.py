@@ -6,13 +6,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import typer
 
 from mretrieve import arguments as take
-from mretrieve import cli_data, cli_mcp, cli_models, cli_serve, cli_train, report
+from mretrieve import cli_data, cli_evaluate, cli_mcp, cli_models, cli_serve, cli_train, report
 from mretrieve.errors import InputError, MissingDependencyError
 
 OnProgress = Callable[[str, int, int | None], None]
@@ -97,13 +96,19 @@ def search(
     device: take.Device = "auto",
     dtype: take.Dtype = "auto",
     fusion: take.Fusion = None,
+    rerank: take.Rerank = None,
     as_json: take.AsJson = False,
 ) -> None:
     """Find the passages that answer a query."""
     from mretrieve.rank.retriever import Retriever
 
+    reranker = None
+    if rerank is not None:
+        from mretrieve.rank.rerank import Reranker
+
+        reranker = Reranker(rerank, device=device)
     retriever = Retriever(path, model=model, device=device, dtype=dtype, fusion=fusion)
-    hits = retriever.search(_as_utf8(query), top_k=top_k, mode=mode, lang=_code(lang))
+    hits = retriever.search(_as_utf8(query), top_k=top_k, mode=mode, lang=_code(lang), reranker=reranker)
     if as_json:
         report.write_json([hit.to_dict() for hit in hits])
     elif hits:
@@ -159,45 +164,6 @@ def run(
     report.tell(f"{output}: {report.count(n_rows, 'row')} for {report.count(len(topics), 'query')}")
 
 
-@app.command(epilog="Example: mretrieve evaluate bm25.trec dense.trec --qrels qrels/test.tsv")
-def evaluate(
-    runs: take.Runs,
-    qrels: take.Qrels,
-    measures: take.Measures = "nDCG@10 R@100 RR@10",
-    queries: take.LanguagesOf = None,
-    as_json: take.AsJson = False,
-) -> None:
-    """Score runs against judgements, as trec_eval does.
-
-    Judged queries that a run lacks count as 0. With --queries, scores are also given by language.
-    """
-    from mretrieve.datasets.qrels import read_qrels
-    from mretrieve.datasets.runs import read_run
-    from mretrieve.evaluate.measures import evaluate as score
-    from mretrieve.evaluate.measures import evaluate_by_language, parse_measures
-
-    names = list(parse_measures(measures))
-    judgements = read_qrels(qrels)
-    languages = _query_languages(queries) if queries else None
-    results: dict[str, dict[str, Any]] = {}
-    for path in runs:
-        ranking = read_run(path)
-        result = score(ranking, judgements, names)
-        results[str(path)] = result.to_dict()
-        if n := len(result.missing):
-            report.tell(f"{path}: {report.count(n, 'judged query')} not in the run, counted as 0.")
-        if n := len(result.unjudged):
-            report.tell(f"{path}: {report.count(n, 'query')} without judgements, left out.")
-        if languages is not None:
-            by_language = evaluate_by_language(ranking, judgements, languages, names).to_dict()
-            results[str(path)]["mean_of_languages"] = by_language["mean"]
-            results[str(path)]["languages"] = by_language["languages"]
-    if as_json:
-        report.write_json(results)
-    else:
-        report.write(report.format_scores(results, names))
-
-
 @app.command(
     short_help="Embed texts into a NumPy file.",
     epilog="Example: mretrieve encode docs/ docs.npy --as document",
@@ -249,7 +215,7 @@ def info(path: take.Index, verify: take.Verify = False, as_json: take.AsJson = F
         report.write(report.format_manifest(path, manifest, java=java, verified=verify))
 
 
-for part in (cli_models, cli_train, cli_data, cli_serve, cli_mcp):
+for part in (cli_evaluate, cli_models, cli_train, cli_data, cli_serve, cli_mcp):
     app.add_typer(part.app)
 
 
@@ -291,15 +257,6 @@ def _with_class_archive(on_progress: OnProgress) -> OnProgress:
         on_progress(stage, done, total)
 
     return wrapped
-
-
-def _query_languages(path: Path) -> dict[str, str]:
-    from mretrieve.datasets.queries import read_queries
-    from mretrieve.languages import detect_languages
-
-    queries = read_queries(path)
-    found = iter(detect_languages([query.text for query in queries if not query.lang]))
-    return {query.query_id: query.lang or next(found) or "und" for query in queries}
 
 
 def _as_utf8(argument: str) -> str:

@@ -48,7 +48,7 @@ All = Annotated[bool, typer.Option("--all", help="All languages of MIRACL and Mr
 
 @app.command(epilog="Example: mretrieve datasets miracl")
 def datasets(name: Name = None, as_json: take.AsJson = False) -> None:
-    """List the collections that have an address, with their languages, sizes and licences."""
+    """List the collections that have an address."""
     from mretrieve.datasets.address import parse_address
     from mretrieve.datasets.catalogue import benchmarks
 
@@ -85,7 +85,7 @@ def datasets(name: Name = None, as_json: take.AsJson = False) -> None:
 
 @app.command(epilog="Example: mretrieve download miracl/sw mrtydi/sw")
 def download(addresses: Addresses) -> None:
-    """Fetch collections into the cache: the published files, resumed and compared with their checksums.
+    """Fetch published collections into the cache.
 
     HF_ENDPOINT names another hub. What is there already is not fetched again.
     """
@@ -113,7 +113,7 @@ def reproduce(
     fusion: take.Fusion = None,
     as_json: take.AsJson = False,
 ) -> None:
-    """Measure a collection and compare with published scores: fetch, index, rank, evaluate.
+    """Measure a collection and compare with published scores.
 
     --all also writes table.md, table.csv and a plot per language. The same command goes on where it stopped.
     """

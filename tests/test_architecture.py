@@ -29,7 +29,7 @@ ARROWS = {
     "evaluate": BASE,
     "index": BASE,
     "encode": BASE | {"models"},
-    "rank": BASE | {"index", "encode", "models"},
+    "rank": BASE | {"index", "encode", "models", "evaluate"},
     "understand": BASE | {"datasets", "models", "encode"},
     "mine": BASE | {"datasets", "models", "encode", "index", "rank", "recipe", "indexing"},
     "train": BASE | {"datasets", "models", "encode", "index", "rank", "evaluate", "mine", "indexing"},

@@ -15,8 +15,10 @@ from mretrieve.types import Hit
 from tests.conftest import COLLECTION, write_jsonl
 
 COMMANDS = [
-    *("index", "search", "run", "evaluate", "encode", "info"),
+    *("index", "search", "run", "encode", "info"),
+    *("evaluate", "compare", "fairness", "perturb", "bitext", "tune"),
     *("upcycle", "export", "routing", "extract", "train", "mine", "translate"),
+    *("datasets", "download", "reproduce", "serve", "mcp"),
 ]
 
 
