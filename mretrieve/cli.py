@@ -11,7 +11,7 @@ from typing import NoReturn
 import typer
 
 from mretrieve import arguments as take
-from mretrieve import cli_data, cli_evaluate, cli_mcp, cli_models, cli_serve, cli_train, report
+from mretrieve import cli_data, cli_evaluate, cli_mcp, cli_models, cli_serve, cli_train, cli_ui, report
 from mretrieve.errors import InputError, MissingDependencyError
 
 OnProgress = Callable[[str, int, int | None], None]
@@ -215,7 +215,7 @@ def info(path: take.Index, verify: take.Verify = False, as_json: take.AsJson = F
         report.write(report.format_manifest(path, manifest, java=java, verified=verify))
 
 
-for part in (cli_evaluate, cli_models, cli_train, cli_data, cli_serve, cli_mcp):
+for part in (cli_evaluate, cli_models, cli_train, cli_data, cli_serve, cli_mcp, cli_ui):
     app.add_typer(part.app)
 
 

@@ -18,7 +18,7 @@ COMMANDS = [
     *("index", "search", "run", "encode", "info"),
     *("evaluate", "compare", "fairness", "perturb", "bitext", "tune"),
     *("upcycle", "export", "routing", "extract", "train", "mine", "translate"),
-    *("datasets", "download", "reproduce", "serve", "mcp"),
+    *("datasets", "download", "reproduce", "serve", "mcp", "ui"),
 ]
 
 

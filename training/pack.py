@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mretrieve.errors import InputError
-from mretrieve.models.released import RELEASED, packed_folder
+from mretrieve.models.released import packed_folder
 from mretrieve.train.packing import pack_run
 
 
@@ -12,7 +12,7 @@ def main() -> None:
     """Pack, and say how large it is and how near to the trained model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="run folder of a recipe")
-    parser.add_argument("--name", choices=RELEASED, default=RELEASED[0])
+    parser.add_argument("--name", default="moe-small", help="of the model, for users")
     parser.add_argument("--version", default="1", help="raise it when the weights change")
     options = parser.parse_args()
     try:

@@ -1,1 +1,1 @@
-"""The search page (Gradio)."""
+"""The search page: `mretrieve ui`, a Gradio app."""

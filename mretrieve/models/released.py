@@ -21,8 +21,8 @@ from mretrieve.models.embedded import dequantize_q4, embedded_file, embedded_fol
 from mretrieve.models.modules import read_head, read_modules
 from mretrieve.models.weights import read_json, stored_tensors
 
-RELEASED = ("moe-small",)
-"""Names of the models that come with the package."""
+RELEASED: tuple[str, ...] = ()
+"""Names of the models that come with the package; none is good enough yet."""
 
 FILE_BYTES = 24_000_000
 """About what one file of a packed model holds."""
