@@ -19,7 +19,7 @@ INSTALLED := .venv/.installed
 DEMO := indexes/built/demo
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check browser clean
 
 demo: $(DEMO)/manifest.json
 	@echo '# In German: which artist made the woodcuts for the Luther Bible?'
@@ -29,8 +29,15 @@ demo: $(DEMO)/manifest.json
 	@echo && echo '# In English, for what stands in Hindi only:'
 	@$(BIN)/mretrieve search $(DEMO) 'Why did Harvard end its early admission program?' --top-k 3
 
-test: check
+test: check browser
 	@$(BIN)/python -m pytest
+
+# The search page's tests want a Chromium; without one they are skipped.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    apt-get install -y -qq --no-install-recommends chromium fonts-noto-core >/dev/null; } || \
+	  echo 'No Chromium: the tests of the search page will be skipped.' >&2
 
 check: $(INSTALLED)
 	@$(BIN)/ruff check
