@@ -13,6 +13,8 @@ import urllib.request
 
 import pytest
 
+from mretrieve.cli_serve import listen
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs the signals of POSIX")
 
 SERVE = "from mretrieve import cli, cli_serve\ncli.app = cli_serve.app\ncli.main()"
@@ -197,3 +199,10 @@ def test_it_is_small_and_soon_ready(server, e5_folder):
         with open(f"/proc/{process.pid}/statm") as file:
             assert int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") < 600e6
     assert seconds < 30  # 2 on a quiet machine, which tests cannot count on
+
+
+def test_answers_are_sent_at_once():
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
