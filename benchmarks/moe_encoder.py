@@ -27,11 +27,11 @@ from plain_nomic import PlainNomic
 from torch_timing import machine
 
 from mretrieve.datasets.source import open_source
-from mretrieve.encode.pooling import pool
 from mretrieve.encode.encoder import BATCH_TOKENS, Encoder, batches_by_length
 from mretrieve.encode.flat import FlatEncoder
 from mretrieve.encode.flat_nomic import FlatNomic
 from mretrieve.encode.packed_nomic import PackedNomic
+from mretrieve.encode.pooling import pool
 from mretrieve.errors import InputError
 from mretrieve.models.embedded import embedded_folder
 from mretrieve.models.nomic_files import save_nomic_moe
