@@ -1,6 +1,7 @@
 """The benchmark of the server: its loads make the requests that they say, and the soak sees what happens."""
 
 import sys
+import time
 
 import pytest
 
@@ -20,14 +21,24 @@ def kind(model):
     return Kind("ours", command, ready="/ready", query_model="tiny:query", document_model="tiny:document")
 
 
+def wait_for_the_second_gear(server):
+    """Until the memory, which grows while torch is loaded, has not changed for two seconds."""
+    seen = [server.rss_mb]
+    while len(seen) < 5 or max(seen[-5:]) - min(seen[-5:]) > 5:
+        time.sleep(0.5)
+        seen.append(server.rss_mb)
+
+
 @pytest.mark.slow
 def test_a_short_soak(kind):
     with started(kind) as server:
         assert server.start_seconds > 0
+        load(server, [lambda caller: caller.embed(PARAGRAPHS, query=False)] * 30, 4)
+        wait_for_the_second_gear(server)
         found = soak(server, 6, QUERIES, PARAGRAPHS, clients=16)
         assert found["failed"] == 0
         assert found["answered"] > 16 and found["vanished"] > 0
-        assert found["growth"] < 0.5  # 0.05 is asked of ten minutes, after all has been loaded
+        assert found["growth"] < 0.5  # 0.05 is asked of ten minutes
         assert server.process.poll() is None
         assert all(
             seconds > 0 for seconds in load(server, [lambda caller: caller.embed(["a"], query=True)] * 3, 2)
