@@ -23,8 +23,7 @@ class Encoder:
     """Texts to unit vectors.
 
     Models are loaded on the first call that needs them. Embeddings are float32 and L2-normalised
-    whatever number type the layers compute in. A process that embeds few texts again and again gets the
-    backend for much text in the background once it has read as much, and then uses it for all.
+    whatever number type the layers compute in.
 
     Args:
         model: `e5-small`, a sentence-transformers folder, or a hub id, `@` a revision if wanted.
@@ -33,6 +32,8 @@ class Encoder:
             stays within cosine 0.9999 of fp32.
         query_prefix: put before each query, in place of the model's own prompt.
         document_prefix: put before each document, in place of the model's own prompt.
+        gears: where few texts are embedded again and again, load the backend for many in the background once
+            as much has been read, and use it from then on: faster, but the last digits change in between.
 
     Raises:
         InputError: the model, device or number type is unknown or not available.
@@ -46,12 +47,14 @@ class Encoder:
         dtype: str = "auto",
         query_prefix: str | None = None,
         document_prefix: str | None = None,
+        gears: bool = False,
     ) -> None:
         self.checkpoint: Checkpoint = find_checkpoint(model)
         self.query_prefix = self.checkpoint.query_prefix if query_prefix is None else query_prefix
         self.document_prefix = self.checkpoint.document_prefix if document_prefix is None else document_prefix
         self.device = find_device(device)
         self.dtype = dtype
+        self._changes_gear = gears and dtype == "auto"
         self._architecture = architecture_of(self.checkpoint)
         self._backends: dict[tuple[Backend, Dtype], Embed] = {}
         self._expected_tokens = 0
@@ -88,7 +91,7 @@ class Encoder:
     def _choose(self, n_tokens: int) -> tuple[Backend, Dtype]:
         n_tokens = max(n_tokens, self._expected_tokens)
         kind = self._architecture
-        if self.dtype == "auto" and _BULK in self._backends:
+        if self._changes_gear and _BULK in self._backends:
             n_tokens = BULK_TOKENS
         return choose_backend(n_tokens, device=self.device, dtype=self.dtype, ours=kind.ours, onnx=kind.onnx)
 
@@ -145,7 +148,7 @@ class Encoder:
     def _note(self, n_tokens: int) -> None:
         """Count the tokens of small calls; once they are many, load what is faster for such calls too."""
         self._read += n_tokens
-        if self._read < BULK_TOKENS or self._loading is not None or self.dtype != "auto":
+        if self._read < BULK_TOKENS or self._loading is not None or not self._changes_gear:
             return
         kind = self._architecture
         wanted = choose_backend(BULK_TOKENS, device=self.device, dtype="auto", ours=kind.ours, onnx=kind.onnx)

@@ -47,7 +47,7 @@ def test_few_texts_again_and_again_get_the_backend_for_many(checkpoint, monkeypa
     monkeypatch.setattr(encoder_module, "BULK_TOKENS", 100)
     monkeypatch.setattr(choose, "BULK_TOKENS", 100)
     monkeypatch.setattr(choose, "cpu_has_bf16", lambda: True)
-    encoder = Encoder(str(checkpoint()), device="cpu")
+    encoder = Encoder(str(checkpoint()), device="cpu", gears=True)
     before = encoder.encode_queries(["the being"])
     assert encoder._loading is None
     while encoder._loading is None:
@@ -55,10 +55,11 @@ def test_few_texts_again_and_again_get_the_backend_for_many(checkpoint, monkeypa
     encoder._loading.join()
     assert ("torch", "bf16") in encoder._backends
     assert (encoder.encode_queries(["the being"]) * before).sum() > 0.999
-    exact = Encoder(str(checkpoint()), device="cpu", dtype="fp32")
-    for _ in range(40):
-        exact.encode_queries(["the being"])
-    assert exact._loading is None, "a number type that was asked for stays"
+    for settings in ({}, {"gears": True, "dtype": "fp32"}):
+        steady = Encoder(str(checkpoint()), device="cpu", **settings)
+        for _ in range(40):
+            steady.encode_queries(["the being"])
+        assert steady._loading is None
 
 
 def test_prompts_can_be_given(checkpoint):
