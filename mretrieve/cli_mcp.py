@@ -12,7 +12,7 @@ app = typer.Typer()
 
 @app.command(
     short_help="Serve an index to agents (MCP).",
-    epilog="Example, in an agent's settings: command `mretrieve`, arguments `mcp`, `/path/to/my-index`",
+    epilog="Example: mretrieve mcp /path/to/my-index, as the command in an agent's settings",
 )
 def mcp(
     path: take.Index,

@@ -47,7 +47,7 @@ def test_help_says_what_an_agent_needs(wired):
     done = wired("mcp", "--help")
     assert done.status == 0
     assert "Model Context Protocol" in " ".join(done.stdout.split())
-    assert "Example, in an agent's settings" in " ".join(done.stdout.split())
+    assert "as the command in an agent's settings" in " ".join(done.stdout.split())
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ EXPORTS = [
     "InputError",
     "MissingDependencyError",
     "Query",
+    "Reranker",
     "Retriever",
     "build_index",
 ]
