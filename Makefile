@@ -9,7 +9,7 @@
 # Variables, as in `make test PYTHON=python3.12`:
 PYTHON ?= python3
 # gpu in place of cpu for FAISS on a GPU.
-EXTRAS ?= cpu,lucene,serve,ui,train,dev
+EXTRAS ?= cpu,lucene,serve,ui,train,dedup,milvus,dev
 # Options for pip when it installs torch: on Linux without a GPU,
 # `--extra-index-url https://download.pytorch.org/whl/cpu` saves 3 GB of CUDA libraries.
 TORCH_OPTIONS ?=

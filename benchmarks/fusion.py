@@ -24,6 +24,7 @@ from vectors import VectorStore
 from mretrieve.cache import cache_folder, make_once
 from mretrieve.datasets.source import open_source
 from mretrieve.encode.encoder import Encoder
+from mretrieve.index.faiss import DenseIndex
 from mretrieve.rank.fusion import Fusion, Ranking
 from mretrieve.rank.retriever import Ranked, Retriever
 from mretrieve.recipe import Recipe
@@ -81,11 +82,12 @@ def rank_alone(
     alone: Retriever, pooled: Retriever, queries: Sequence[Query], store: VectorStore
 ) -> list[Ranked]:
     """Both legs on one set: BM25 on an index of its own, vectors taken from the pooled index."""
-    assert pooled.index.dense is not None
+    flat = pooled.index.dense
+    assert isinstance(flat, DenseIndex)
     everything = pooled.index.documents.doc_ids(range(len(pooled.index.documents)))
     place = {doc_id: row for row, doc_id in enumerate(everything)}
     own = alone.index.documents.doc_ids(range(len(alone.index.documents)))
-    vectors = pooled.index.dense._index.reconstruct_n(0, len(place))[[place[doc_id] for doc_id in own]]
+    vectors = flat.vectors(np.array([place[doc_id] for doc_id in own]))
     scores = store.queries([query.text for query in queries]) @ vectors.T
     order = np.argsort(-scores, axis=1, kind="stable")[:, :100]
     dense = [Ranking(rows, scores[number, rows]) for number, rows in enumerate(order)]

@@ -6,13 +6,31 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from mretrieve import arguments as take
-from mretrieve import cli_data, cli_evaluate, cli_mcp, cli_models, cli_serve, cli_train, cli_ui, report
+from mretrieve import (
+    cli_data,
+    cli_evaluate,
+    cli_mcp,
+    cli_models,
+    cli_scale,
+    cli_serve,
+    cli_share,
+    cli_train,
+    cli_ui,
+    cli_update,
+    report,
+)
 from mretrieve.errors import InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mretrieve import types
+    from mretrieve.rank.retriever import Retriever
 
 OnProgress = Callable[[str, int, int | None], None]
 
@@ -48,6 +66,8 @@ def index(
     device: take.Device = "auto",
     dtype: take.RecipeDtype = None,
     recipe: take.Recipe = None,
+    dedup: cli_share.Dedup = None,
+    index_type: cli_share.IndexType = "auto",
     overwrite: take.Overwrite = False,
     on_error: take.OnError = "stop",
     as_json: take.AsJson = False,
@@ -64,9 +84,23 @@ def index(
     chosen = (read_recipe(recipe) if recipe else Recipe()).with_choices(
         model=model, faiss=faiss, lang=lang, dense=dense, lexical=lexical, dtype=dtype
     )
+    if cli_share.is_milvus_address(path):
+        if dedup is not None:
+            raise InputError("--dedup works with INDEX folders, not with Milvus.")
+        figures = cli_share.index_in_milvus(
+            source,
+            path,
+            recipe=chosen,
+            index_type=index_type,
+            device=device,
+            overwrite=overwrite,
+            on_error=on_error,
+        )
+        report.write_json(figures)
+        return
     with progress(resumable=True) as on_progress:
         built = build_index(
-            source,
+            cli_share.without_duplicates(source, path, dedup, on_error=on_error, on_progress=on_progress),
             path,
             recipe=chosen,
             device=device,
@@ -77,6 +111,8 @@ def index(
     manifest, skipped = built.manifest, built.source.skipped
     if skipped.total:
         report.tell(f"{source}: {skipped}")
+    if dropped := getattr(built.source, "dropped", None):
+        report.tell(f"{source}: {report.count(dropped.documents, 'duplicate')} left out")
     if as_json:
         figures = {"documents": manifest.documents, "languages": len(manifest.languages)}
         figures |= {"bytes": manifest.n_bytes, "skipped": skipped.total}
@@ -100,15 +136,13 @@ def search(
     as_json: take.AsJson = False,
 ) -> None:
     """Find the passages that answer a query."""
-    from mretrieve.rank.retriever import Retriever
-
     reranker = None
     if rerank is not None:
         from mretrieve.rank.rerank import Reranker
 
         reranker = Reranker(rerank, device=device)
-    retriever = Retriever(path, model=model, device=device, dtype=dtype, fusion=fusion)
-    hits = retriever.search(_as_utf8(query), top_k=top_k, mode=mode, lang=_code(lang), reranker=reranker)
+    with cli_share.opened(path, model=model, device=device, dtype=dtype, fusion=fusion) as retriever:
+        hits = retriever.search(_as_utf8(query), top_k=top_k, mode=mode, lang=_code(lang), reranker=reranker)
     if as_json:
         report.write_json([hit.to_dict() for hit in hits])
     elif hits:
@@ -145,23 +179,33 @@ def run(
     topics = read_queries(queries)
     if code := _code(lang):
         topics = [replace(topic, lang=code) for topic in topics]
-    retriever = Retriever(path, model=model, device=device, dtype=dtype, fusion=fusion)
+    opened = cli_share.opened(path, model=model, device=device, dtype=dtype, fusion=fusion)
+    with opened as retriever, progress() as on_progress:
+        rankings = _rankings if isinstance(retriever, Retriever) else cli_share.milvus_rankings
+        rows = rankings(retriever, topics, top_k=top_k, mode=mode, on_progress=on_progress)  # type: ignore[arg-type]
+        output.parent.mkdir(parents=True, exist_ok=True)
+        n_rows = write_run(output, rows, tag)
+    report.tell(f"{output}: {report.count(n_rows, 'row')} for {report.count(len(topics), 'query')}")
+
+
+def _rankings(
+    retriever: "Retriever",
+    topics: "Sequence[types.Query]",
+    *,
+    top_k: int,
+    mode: "types.Mode | None",
+    on_progress: OnProgress,
+) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+    """Id of each query, and ids and scores of its documents."""
     n_rows = max(1, min(top_k, retriever.index.manifest.documents))
     at_once = max(1, min(QUERIES_AT_ONCE, ROWS_AT_ONCE // n_rows))
-
-    def rankings(on_progress: OnProgress) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-        for start in range(0, len(topics), at_once):
-            batch = topics[start : start + at_once]
-            ranked = retriever.rank(batch, top_k=top_k, mode=mode)
-            for topic, one in zip(batch, ranked, strict=True):
-                ids = retriever.doc_ids(one.ranking)
-                yield topic.query_id, list(zip(ids, one.ranking.scores.tolist(), strict=True))
-            on_progress("queries", start + len(batch), len(topics))
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with progress() as on_progress:
-        n_rows = write_run(output, rankings(on_progress), tag)
-    report.tell(f"{output}: {report.count(n_rows, 'row')} for {report.count(len(topics), 'query')}")
+    for start in range(0, len(topics), at_once):
+        batch = topics[start : start + at_once]
+        ranked = retriever.rank(batch, top_k=top_k, mode=mode)
+        for topic, one in zip(batch, ranked, strict=True):
+            ids = retriever.doc_ids(one.ranking)
+            yield topic.query_id, list(zip(ids, one.ranking.scores.tolist(), strict=True))
+        on_progress("queries", start + len(batch), len(topics))
 
 
 @app.command(
@@ -215,7 +259,10 @@ def info(path: take.Index, verify: take.Verify = False, as_json: take.AsJson = F
         report.write(report.format_manifest(path, manifest, java=java, verified=verify))
 
 
-for part in (cli_evaluate, cli_models, cli_train, cli_data, cli_serve, cli_mcp, cli_ui):
+for part in (
+    *(cli_update, cli_evaluate, cli_models, cli_train, cli_data),
+    *(cli_share, cli_scale, cli_serve, cli_mcp, cli_ui),
+):
     app.add_typer(part.app)
 
 

@@ -71,13 +71,13 @@ def build_index(
     documents = open_source(source, on_error=on_error)
     _check_target(Path(path), overwrite=overwrite)
     lang = "" if recipe.lang == "auto" else normalize_language(recipe.lang)
-    lexical, encoder = _lexical(recipe), _encoder(recipe, device)
+    lexical, encoder = _lexical(recipe), encoder_of(recipe, device)
     manifest = build(
         with_languages(documents.documents(), lang=lang),
         Path(path),
         plan=BuildPlan(
             source=f"{documents.fingerprint()} {on_error} {lang}",
-            encoder=_identity(encoder, documents) if encoder else None,
+            encoder=identity_of(encoder, documents) if encoder else None,
             faiss=recipe.faiss.factory,
             lexical=lexical is not None,
             ranking=_ranking(recipe),
@@ -111,7 +111,8 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
     check_target(plain_name(path), overwrite=overwrite)
 
 
-def _encoder(recipe: Recipe, device: str) -> Encoder | None:
+def encoder_of(recipe: Recipe, device: str) -> Encoder | None:
+    """The model that a recipe names; None where it wants no vectors."""
     part = recipe.encoder
     if part is None:
         return None
@@ -124,7 +125,8 @@ def _encoder(recipe: Recipe, device: str) -> Encoder | None:
     )
 
 
-def _identity(encoder: Encoder, source: Source) -> EncoderIdentity:
+def identity_of(encoder: Encoder, source: Source) -> EncoderIdentity:
+    """What an index says of the model that encodes all of a source."""
     return EncoderIdentity(
         model=_lasting_name(encoder),
         fingerprint=encoder.fingerprint,
@@ -153,15 +155,24 @@ def _lexical(recipe: Recipe) -> LexicalOptions | None:
     """How BM25 indexes are written, if there are to be any."""
     if recipe.bm25 is None:
         return None
-    from mretrieve.index.jvm import find_all
-
     try:
-        find_all()  # says what is missing before anything is encoded
+        return lexical_options()
     except MissingDependencyError as error:
         if recipe.asks_for_bm25:
             raise
         logger.warning("Building without BM25. %s", error)
         return None
+
+
+def lexical_options() -> LexicalOptions:
+    """How BM25 indexes are written, with Lucene.
+
+    Raises:
+        MissingDependencyError: Lucene, Java or pyjnius is not installed.
+    """
+    from mretrieve.index.jvm import find_all
+
+    find_all()  # says what is missing before anything is encoded
 
     def open_writer(folder: Path, lang: str) -> TextWriter:
         from mretrieve.index.lucene import LexicalWriter

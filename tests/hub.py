@@ -1,5 +1,6 @@
-"""A data-set hub on this machine: its lists of files and its downloads, with the faults of real ones."""
+"""A data-set hub on this machine: its lists of files, downloads and uploads, with the faults of real ones."""
 
+import base64
 import hashlib
 import json
 import threading
@@ -26,6 +27,11 @@ class Hub:
         spoilt: names of files of which the last byte is another than the list says.
         ranges: whether the server knows Range.
         page_size: files on a page of the list.
+        commits: what each upload changed: path -> "file", "lfsFile" or "deletedFile".
+        stored: large files that were sent, by SHA-256.
+        sent: SHA-256 of each large file that was sent, in order.
+        cut_uploads: large files, by their number in `sent`, that the server breaks off at, once each.
+        read_only: whether uploads are refused.
     """
 
     root: Path
@@ -36,6 +42,15 @@ class Hub:
     spoilt: set = field(default_factory=set)
     ranges: bool = True
     page_size: int = 2
+    commits: list = field(default_factory=list)
+    stored: dict = field(default_factory=dict)
+    sent: list = field(default_factory=list)
+    cut_uploads: set = field(default_factory=set)
+    read_only: bool = False
+
+    def sha(self):
+        """The newest commit."""
+        return hashlib.sha1(b"%d" % len(self.commits)).hexdigest()
 
 
 @contextmanager
@@ -82,8 +97,87 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(302, Location=f"/cdn/{'/'.join(parts[1:3] + parts[5:])}")
         elif parts[:1] == ["cdn"]:
             self._give(self.hub.root.joinpath(*parts[1:]))
+        elif parts[:2] == ["api", "datasets"] and parts[4:5] in ([], ["revision"]):
+            self._about("/".join(parts[2:4]))
         else:
             self._answer(404)
+
+    def do_POST(self):
+        """The calls of an upload: a repository, which files are large, where they go, and the commit."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+        if self.hub.read_only:
+            self._answer(403)
+        elif parts == ["api", "repos", "create"]:
+            self._create(json.loads(body))
+        elif parts[4:5] == ["preupload"]:
+            modes = [self._upload_mode(parts, one) for one in json.loads(body)["files"]]
+            self._json({"files": modes})
+        elif parts[-2:] == ["objects", "batch"]:
+            self._json({"transfer": "basic", "objects": [*map(self._place, json.loads(body)["objects"])]})
+        elif parts[4:5] == ["commit"]:
+            self._commit("/".join(parts[2:4]), [json.loads(line) for line in body.splitlines()])
+        else:
+            self._answer(404)
+
+    def do_PUT(self):
+        oid = self.path.rpartition("/")[2]
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        self.hub.sent.append(oid)
+        if len(self.hub.sent) in self.hub.cut_uploads:
+            self._answer(400)
+        elif hashlib.sha256(data).hexdigest() != oid:
+            self._answer(422)
+        else:
+            self.hub.stored[oid] = data
+            self._answer(200)
+
+    def _about(self, repository):
+        if not (self.hub.root / repository).is_dir():
+            self._answer(404)
+            return
+        self._json({"id": repository, "sha": self.hub.sha(), "siblings": [], "private": False, "tags": []})
+
+    def _create(self, asked):
+        repository = f"{asked.get('organization') or 'me'}/{asked['name']}"
+        folder = self.hub.root / repository
+        url = f"{self.hub.url}/datasets/{repository}"
+        status = 409 if folder.is_dir() else 200
+        folder.mkdir(parents=True, exist_ok=True)  # before the answer, after which it is asked for
+        self._json({"url": url}, status)
+
+    def _upload_mode(self, parts, one):
+        mode = {"path": one["path"], "shouldIgnore": False}
+        mode["uploadMode"] = "lfs" if one["size"] >= LARGE else "regular"
+        there = self.hub.root.joinpath(*parts[2:4], one["path"])
+        if there.is_file() and there.stat().st_size < LARGE:
+            mode["oid"] = entry(there, one["path"])["oid"]
+        return mode
+
+    def _place(self, one):
+        if one["oid"] in self.hub.stored:
+            return one  # no actions: there is nothing to send
+        return one | {"actions": {"upload": {"href": f"{self.hub.url}/lfs/{one['oid']}"}}}
+
+    def _commit(self, repository, lines):
+        base, changed = self.hub.root / repository, {}
+        for line in lines[1:]:
+            value = line["value"]
+            file = base / value["path"]
+            changed[value["path"]] = line["key"]
+            if line["key"] == "deletedFile":
+                file.unlink()
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            small = line["key"] == "file"
+            data = base64.b64decode(value["content"]) if small else self.hub.stored[value["oid"]]
+            file.write_bytes(data)
+        self.hub.commits.append(changed)
+        sha = self.hub.sha()
+        self._json({"commitUrl": f"{self.hub.url}/datasets/{repository}/commit/{sha}", "commitOid": sha})
+
+    def _json(self, value, status=200):
+        self._answer(status, json.dumps(value).encode(), **{"Content-Type": "application/json"})
 
     def _list(self, repository, folder, query):
         base = self.hub.root / repository

@@ -30,6 +30,7 @@ ARROWS = {
     "index": BASE,
     "encode": BASE | {"models"},
     "rank": BASE | {"index", "encode", "models", "evaluate"},
+    "milvus": BASE | {"datasets", "encode", "index", "rank", "indexing", "recipe"},
     "understand": BASE | {"datasets", "models", "encode"},
     "mine": BASE | {"datasets", "models", "encode", "index", "rank", "recipe", "indexing"},
     "train": BASE | {"datasets", "models", "encode", "index", "rank", "evaluate", "mine", "indexing"},

@@ -15,10 +15,10 @@ from mretrieve.types import Hit
 from tests.conftest import COLLECTION, write_jsonl
 
 COMMANDS = [
-    *("index", "search", "run", "encode", "info"),
+    *("index", "search", "run", "encode", "info", "add", "delete", "compact", "verify"),
     *("evaluate", "compare", "fairness", "perturb", "bitext", "tune"),
     *("upcycle", "export", "routing", "extract", "train", "mine", "translate"),
-    *("datasets", "download", "reproduce", "serve", "mcp", "ui"),
+    *("datasets", "download", "reproduce", "push", "pull", "tune-index", "plan", "serve", "mcp", "ui"),
 ]
 
 
@@ -34,7 +34,7 @@ def test_help_says_what_each_argument_is(command, name):
 
 def test_help_names_all_commands(command):
     done = command("-h")
-    assert re.findall(r"^  (\w+)  +\S", done.stdout.partition("Commands:")[2], re.MULTILINE) == COMMANDS
+    assert re.findall(r"^  ([\w-]+)  +\S", done.stdout.partition("Commands:")[2], re.MULTILINE) == COMMANDS
     assert "..." not in done.stdout.partition("Commands:")[2], "a first sentence is too long"
 
 

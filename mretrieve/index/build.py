@@ -79,7 +79,7 @@ def build(
                 return read_manifest(target)  # the last start was killed when all but cleaning up was done
             swap.check_target(target, overwrite=overwrite)
             work = Work(swap.building_folder(target), plan, on_progress or _silent)
-            if not _is_finished(work):
+            if not is_finished(work):
                 _make_parts(work, documents, encode, lexical)
             _remove_leftovers(work.folder)
             swap.place(work.folder, target, overwrite=overwrite)
@@ -99,7 +99,7 @@ def _make_parts(
     write_manifest(work, store, dense, lexical)
 
 
-def _is_finished(work: Work) -> bool:
+def is_finished(work: Work) -> bool:
     """Make the building folder ready for the plan; true when it holds the finished index already."""
     folder, wanted = work.folder, work.plan
     if swap.is_discarded(folder):

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from mretrieve import files
 from mretrieve.errors import InputError, MissingDependencyError
+from mretrieve.index.factory import make_index
+from mretrieve.index.faiss_gpu import Device, to_gpus, train_on_gpus
 from mretrieve.index.manifest import DenseEntry
 
 EXACT_UP_TO = 100_000
@@ -20,7 +22,7 @@ EXACT_UP_TO = 100_000
 GRAPH_UP_TO = 5_000_000
 """Vectors up to which `auto` keeps them whole, in a graph; above, memory asks for codes."""
 
-EXAMPLES = "Flat, HNSW32, IVF4096,Flat, IVF4096,PQ48,Refine(SQ8)"
+EXAMPLES = "Flat, HNSW32, IVF4096,Flat, IVF4096,PQ48,Refine(SQ8), MRL128,HNSW32,Refine(SQ8)"
 
 _ONE_THREAD_WORK = 1_000_000  # queries times vectors; some 10 ms for one thread
 _MAX_LOOK_ON = 2048  # hits fetched to see where a tie ends; FAISS on GPUs gives no more
@@ -74,7 +76,12 @@ def check_factory(factory: str, dim: int) -> None:
 
 
 def build_dense(
-    shards: Sequence[Path], path: Path, *, factory: str, on_rows: Callable[[int], None] | None = None
+    shards: Sequence[Path],
+    path: Path,
+    *,
+    factory: str,
+    device: Device = "auto",
+    on_rows: Callable[[int], None] | None = None,
 ) -> DenseEntry:
     """Build a FAISS index from vector shards, of which one at a time is read.
 
@@ -82,6 +89,7 @@ def build_dense(
         shards: `.npy` files of float32 (n, dim) unit vectors, in the order of their rows.
         path: file to write.
         factory: "auto", or a FAISS factory string.
+        device: where inverted lists are trained; on the GPUs by default, if FAISS sees some.
         on_rows: called with the number of vectors that were added so far.
 
     Returns:
@@ -101,7 +109,8 @@ def build_dense(
         faiss.ParameterSpace().set_index_parameter(index, "efConstruction", _GRAPH_EFFORT)
     try:
         if not index.is_trained:
-            index.train(_sample(shards, n_vectors, _training_size(faiss, index)))
+            train_on_gpus(faiss, index, device=device)
+            index.train(_sample(shards, n_vectors, training_size(faiss, index)))
         for vectors in map(np.load, shards):
             index.add(vectors)
             if on_rows is not None:
@@ -120,9 +129,7 @@ def dense_entry(factory: str, n_vectors: int, dim: int) -> DenseEntry:
     if factory == "auto":
         factory = choose_factory(n_vectors, dim)
     index = _new_index(faiss, factory, dim)
-    space = faiss.ParameterSpace()
-    space.initialize(index)
-    names = [space.parameter_ranges.at(i).name for i in range(space.parameter_ranges.size())]
+    names = _parameter_names(faiss, index)
     n_probe = min(128, max(16, _n_lists(faiss, index) // 64))
     values = {"nprobe": n_probe, "quantizer_efSearch": 2 * n_probe, "efSearch": 128, "k_factor_rf": 4}
     return DenseEntry(factory, ",".join(f"{name}={values[name]}" for name in names if name in values))
@@ -142,12 +149,13 @@ class DenseIndex:
         self._most = most
 
     @classmethod
-    def open(cls, path: Path, *, search: str = "") -> "DenseIndex":
+    def open(cls, path: Path, *, search: str = "", device: Device = "auto") -> "DenseIndex":
         """Open an index file, memory-mapped, or on the GPUs where FAISS sees some.
 
         Args:
             path: file written by `build_dense`.
             search: FAISS search parameters, `nprobe=32,k_factor_rf=4`.
+            device: `auto` takes the GPUs that FAISS sees; `cuda` says so in a line where it sees none.
 
         Raises:
             InputError: the file is damaged, or has no such parameters.
@@ -166,7 +174,7 @@ class DenseIndex:
             faiss.ParameterSpace().set_index_parameters(index, search)
         except RuntimeError as error:
             raise InputError(f"{path} has no search parameters {search!r}: {_reason(error)}.") from error
-        on_gpus = _to_gpu(faiss, index)
+        on_gpus = to_gpus(faiss, index, device=device)
         return cls(on_gpus, most=None if on_gpus is index else _MAX_LOOK_ON)
 
     def __len__(self) -> int:
@@ -176,6 +184,30 @@ class DenseIndex:
     def dim(self) -> int:
         """Dimensions of the vectors."""
         return int(self._index.d)
+
+    def set_search(self, search: str) -> None:
+        """Search with other parameters from now on; no search may be under way.
+
+        Raises:
+            InputError: the index has no such parameters.
+        """
+        try:
+            load_faiss().ParameterSpace().set_index_parameters(self._index, search)
+        except RuntimeError as error:
+            raise InputError(f"The index has no search parameters {search!r}: {_reason(error)}.") from error
+
+    def search_parameters(self) -> tuple[list[str], int]:
+        """Names of the parameters that it is searched with, and its number of inverted lists, 0 without."""
+        faiss = load_faiss()
+        return _parameter_names(faiss, self._index), _n_lists(faiss, self._index)
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, dim) float32: vectors as the index holds them, which codes do to some digits only."""
+        faiss = load_faiss()
+        with suppress(RuntimeError):  # without inverted lists
+            faiss.extract_index_ivf(self._index).make_direct_map()
+        found: NDArray[np.float32] = self._index.reconstruct_batch(rows)
+        return found
 
     def search(
         self, queries: NDArray[np.float32], top_k: int, *, among: NDArray[np.int64] | None = None
@@ -287,12 +319,18 @@ def _threads(*, few: bool) -> Iterator[None]:
 
 def _new_index(faiss: ModuleType, factory: str, dim: int) -> Any:
     try:
-        index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+        index = make_index(faiss, factory, dim)
     except RuntimeError as error:
         raise _factory_error(factory, f"for {dim} dimensions", error) from error
     if isinstance(index, faiss.IndexIDMap):
         raise InputError(f"--faiss {factory!r}: ids are rows here, leave IDMap out. Examples: {EXAMPLES}.")
     return index
+
+
+def _parameter_names(faiss: ModuleType, index: Any) -> list[str]:
+    space = faiss.ParameterSpace()
+    space.initialize(index)
+    return [space.parameter_ranges.at(i).name for i in range(space.parameter_ranges.size())]
 
 
 def _n_lists(faiss: ModuleType, index: Any) -> int:
@@ -303,7 +341,8 @@ def _n_lists(faiss: ModuleType, index: Any) -> int:
         return 0
 
 
-def _training_size(faiss: ModuleType, index: Any) -> int:
+def training_size(faiss: ModuleType, index: Any) -> int:
+    """Vectors that an index learns from, where there are so many."""
     return max(_MIN_TRAINING, _TRAINING_PER_LIST * _n_lists(faiss, index))
 
 
@@ -321,15 +360,6 @@ def _sample(shards: Sequence[Path], n_vectors: int, size: int) -> NDArray[np.flo
             start += len(vectors)
 
     return np.concatenate(list(parts()))
-
-
-def _to_gpu(faiss: ModuleType, index: Any) -> Any:
-    if getattr(faiss, "get_num_gpus", int)() == 0:
-        return index
-    try:
-        return faiss.index_cpu_to_all_gpus(index)
-    except RuntimeError:  # graphs and some codes have no GPU form
-        return index
 
 
 def _factory_error(factory: str, what: str, error: RuntimeError) -> InputError:

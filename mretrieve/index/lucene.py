@@ -144,12 +144,12 @@ class LexicalIndex:
     """
 
     def __init__(
-        self, path: Path, lang: str, *, cut: Cut | None = None, k1: float = K1, b: float = B
+        self, path: Path | Sequence[Path], lang: str, *, cut: Cut | None = None, k1: float = K1, b: float = B
     ) -> None:
-        """Open a folder written by `LexicalWriter`.
+        """Open a folder written by `LexicalWriter`, or several as if they were one.
 
         Args:
-            path: the folder.
+            path: the folder; of several, the rows of each follow those of the one before it.
             lang: the language it was written for.
             cut: the `cut` that it was written with.
             k1: how much repeated terms count; 0 counts each once.
@@ -159,14 +159,19 @@ class LexicalIndex:
             InputError: there is no index, it is damaged, or was written with another analyzer.
             MissingDependencyError: Lucene, Java or pyjnius is not installed.
         """
-        self.path = path
+        paths = [path] if isinstance(path, Path) else list(path)
+        self.path = paths[0]
         self.analyzer = analyzer_of(lang)
         self._cut = cut
-        _check_analyzer(path, self.analyzer)
+        for one in paths:
+            _check_analyzer(one, self.analyzer)
         start_jvm()
         with JAVA_LOCK:
-            self._directory = lucene_java.open_directory(path)
-            self._reader = self._open_reader()
+            self._directories: list[Any] = []
+            self._readers: list[Any] = []
+            for one in paths:
+                self._open(one)
+            self._reader = self._readers[0] if len(paths) == 1 else lucene_java.join_readers(self._readers)
             self._n_documents = int(self._reader.maxDoc())
             self._java_analyzer = java_analyzer(self.analyzer)
             self._searcher = lucene_java.open_searcher(self._reader, k1, b)
@@ -210,15 +215,20 @@ class LexicalIndex:
         found = lucene_java.scored_docs(self._searcher, query, top_k)
         return np.array(found.lucene_docids, dtype=np.int64), np.array(found.scores, dtype=np.float32)
 
-    def _open_reader(self) -> Any:
+    def _open(self, path: Path) -> None:
         from jnius import JavaException
 
+        self._directories.append(lucene_java.open_directory(path))
         try:
-            return lucene_java.open_reader(self._directory)
+            self._readers.append(lucene_java.open_reader(self._directories[-1]))
         except JavaException as error:
-            self._directory.close()
+            self._close_all()
             reason = str(error.args[0]).removeprefix("JVM exception occurred: ")
-            raise InputError(_damaged(self.path, reason)) from error
+            raise InputError(_damaged(path, reason)) from error
+
+    def _close_all(self) -> None:
+        for java in (*self._readers, *self._directories):
+            java.close()
 
     def close(self) -> None:
         """Give back what it holds; no search may be under way."""
@@ -226,8 +236,7 @@ class LexicalIndex:
             self._closed = True
             start_jvm()
             with JAVA_LOCK:
-                self._reader.close()
-                self._directory.close()
+                self._close_all()
 
     def __len__(self) -> int:
         """Number of documents."""

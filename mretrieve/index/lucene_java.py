@@ -122,6 +122,12 @@ def open_reader(directory: Any) -> Any:
     return _classes().DirectoryReader.open(directory)
 
 
+def join_readers(readers: list[Any]) -> Any:
+    """Read several indexes as one; the documents of each are numbered after those before it."""
+    own = java_class("@index/MultiReader", new="([L@index/IndexReader;)V", methods={"maxDoc": "()I"})
+    return own(readers)
+
+
 def open_searcher(reader: Any, k1: float = K1, b: float = B) -> Any:
     """Make a searcher with the scores of BM25, which any number of threads may use."""
     own = java_class(

@@ -1,8 +1,9 @@
 """What an index says about itself: `manifest.json`, read strictly, written in a stable order."""
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -13,9 +14,12 @@ MANIFEST = "manifest.json"
 DOCUMENTS = "documents/documents.arrow"
 DENSE = "dense.faiss"
 LEXICAL = "lexical"
+SEGMENTS = "segments"
+DELETED = "deleted.npy"
 
 FORMAT = "mretrieve-index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 had no segments, and no checksum of the manifest itself; it is read as it was."""
 
 _NAMES = {int: "whole number", float: "number", str: "string"}
 
@@ -61,6 +65,13 @@ class RankingEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """Documents of one segment, deleted ones too."""
+
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileEntry:
     """Size and SHA-256 of one file of the index."""
 
@@ -83,7 +94,9 @@ class Manifest:
     """An index in numbers and names.
 
     `files` are all files but the manifest itself, by their name relative to the index folder;
-    `plan` is the digest of the plan that the index was built by.
+    `plan` is the digest of the plan that the index was built by. An index that was added to or deleted
+    from has `segments`, in the order of their names, each of them an index of its own in its folder below
+    `segments/`; `deleted` of their documents are dead, by `deleted.npy`. All counts are of living ones.
     """
 
     documents: int
@@ -94,6 +107,8 @@ class Manifest:
     files: Mapping[str, FileEntry]
     built: BuiltBy
     plan: str
+    segments: Mapping[str, SegmentEntry] = field(default_factory=dict)
+    deleted: int = 0
 
     @property
     def n_bytes(self) -> int:
@@ -106,7 +121,9 @@ class Manifest:
         body = asdict(self)
         body["languages"] = dict(sorted(body["languages"].items()))
         body["files"] = dict(sorted(body["files"].items()))
-        return json.dumps(head | body, ensure_ascii=False, indent=1) + "\n"
+        body["segments"] = dict(sorted(body["segments"].items()))
+        whole = head | body
+        return json.dumps(whole | {"sha256": _digest(whole)}, ensure_ascii=False, indent=1) + "\n"
 
     @staticmethod
     def parse(text: str | bytes, path: Path) -> "Manifest":
@@ -128,10 +145,19 @@ class Manifest:
                 f"{path} is of index format {version}, newer than this mretrieve reads ({FORMAT_VERSION}). "
                 "Run `pip install -U mretrieve`, or build the index again with this version."
             )
+        if version < 1:
+            raise _damaged(path, f"cannot be used: format_version should be at least 1, not {version}")
+        if version == 1:
+            data |= {"segments": {}, "deleted": 0}
+        else:
+            data.pop("sha256", None)
         manifest: Manifest = _value(Manifest, data, path, "")
         for name in manifest.files:
             if not _is_inside(name):
                 raise _damaged(path, f"cannot be used: files.{name} is not a name inside the index folder")
+        for name in manifest.segments:
+            if not (name.isascii() and name.isalnum()):
+                raise _damaged(path, f"cannot be used: segments.{name} is not the name of a segment")
         return manifest
 
 
@@ -147,6 +173,18 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     return Manifest.parse(text, path)
+
+
+def check_manifest(folder: Path) -> None:
+    """Compare a manifest with its own SHA-256, which those of format 1 do not have.
+
+    Raises:
+        InputError: a value was changed by something else than mretrieve.
+    """
+    path = folder / MANIFEST
+    data = _decode(path.read_bytes(), path)
+    if data.get("format_version") != 1 and data.pop("sha256", None) != _digest(data):
+        raise _damaged(path, "is damaged: its SHA-256 is not the one that it names")
 
 
 def is_index(folder: Path) -> bool:
@@ -196,6 +234,10 @@ def check_encoder(
         f"({fingerprint[:12]}) was asked for: search with --model {built_with.model}, "
         f"or build the index again with --model {model} --overwrite."
     )
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _decode(text: str | bytes, path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,20 @@ from mretrieve.errors import InputError
 from mretrieve.index import swap
 from mretrieve.index.documents import DocumentStore
 from mretrieve.index.faiss import DenseIndex
-from mretrieve.index.manifest import DENSE, DOCUMENTS, LEXICAL, MANIFEST, Manifest, is_index, read_manifest
+from mretrieve.index.joined import JoinedDense, JoinedDocuments, LivingSearcher
+from mretrieve.index.live import LiveRows, read_deleted
+from mretrieve.index.manifest import (
+    DELETED,
+    DENSE,
+    DOCUMENTS,
+    LEXICAL,
+    MANIFEST,
+    SEGMENTS,
+    Manifest,
+    check_manifest,
+    is_index,
+    read_manifest,
+)
 from mretrieve.index.plan import is_build
 
 HASHED_UP_TO = 64 << 20
@@ -35,8 +48,8 @@ class LexicalSearcher(Protocol):
         """Give back what it holds; no search may be under way."""
 
 
-OpenLexical = Callable[[Path, str], LexicalSearcher]
-"""(folder, language) -> searcher."""
+OpenLexical = Callable[[Path | Sequence[Path], str], LexicalSearcher]
+"""(folder, or those of several segments in their order; language) -> searcher."""
 
 
 class Index:
@@ -45,35 +58,62 @@ class Index:
     Attributes:
         path: its folder.
         manifest: what it says about itself.
+        folders: of its segments, in their order; its own where it has none.
         documents: its documents by row number.
     """
+
+    documents: DocumentStore | JoinedDocuments
 
     def __init__(self, path: Path, *, open_lexical: OpenLexical | None = None) -> None:
         """Open a folder without the checks of `open_index`."""
         self.path = path
         self._generation = _generation(path)
         self.manifest = read_manifest(path)
-        self.documents = DocumentStore(path / DOCUMENTS)
+        names = self.manifest.segments
+        self.folders = [path / SEGMENTS / name for name in names] or [path]
+        self._manifests = list(map(read_manifest, self.folders)) if names else [self.manifest]
+        self.documents = self._join_documents() if names else DocumentStore(path / DOCUMENTS)
         self._open_lexical = open_lexical or _open_lucene
-        self._dense: DenseIndex | None = None
+        self._dense: DenseIndex | JoinedDense | None = None
         self._lexical: dict[str, LexicalSearcher] = {}
         self._rows: dict[str, NDArray[np.int64]] = {}
         self._lock = threading.RLock()
         if len(self.documents) != self.manifest.documents:
             raise _mismatch(path, DOCUMENTS, len(self.documents), self.manifest.documents)
 
+    def _join_documents(self) -> JoinedDocuments:
+        stores = [DocumentStore(folder / DOCUMENTS) for folder in self.folders]
+        for folder, store, entry in zip(self.folders, stores, self.manifest.segments.values(), strict=True):
+            if len(store) != entry.documents:
+                raise _mismatch(folder, DOCUMENTS, len(store), entry.documents)
+        deleted = read_deleted(
+            self.path / DELETED, n_places=sum(map(len, stores)), n_deleted=self.manifest.deleted
+        )
+        return JoinedDocuments(stores, LiveRows(deleted))
+
     @property
-    def dense(self) -> DenseIndex | None:
+    def dense(self) -> DenseIndex | JoinedDense | None:
         """The FAISS index, opened when first asked for; None if there is no dense part."""
-        entry = self.manifest.dense
         with self._lock:
-            if self._dense is None and entry is not None:
-                dense = DenseIndex.open(self.path / DENSE, search=entry.search)
+            if self._dense is None and self.manifest.dense is not None:
+                parts = [self._open_dense(number) for number in range(len(self.folders))]
                 self.check_generation()
-                if len(dense) != self.manifest.documents:
-                    raise _mismatch(self.path, DENSE, len(dense), self.manifest.documents)
-                self._dense = dense
+                if isinstance(self.documents, JoinedDocuments):
+                    self._dense = JoinedDense(parts, self.documents.live)
+                else:
+                    self._dense = parts[0]
             return self._dense
+
+    def _open_dense(self, number: int) -> DenseIndex:
+        # The search parameters of the first segment, which is the large one, may have been tuned.
+        entry = (self._manifests[number] if number else self.manifest).dense
+        folder, expected = self.folders[number], self._manifests[number].documents
+        assert entry is not None
+        dense = DenseIndex.open(folder / DENSE, search=entry.search)
+        if len(dense) != expected:
+            self.check_generation()
+            raise _mismatch(folder, DENSE, len(dense), expected)
+        return dense
 
     @property
     def lexical_languages(self) -> list[str]:
@@ -90,10 +130,28 @@ class Index:
             raise KeyError(lang)
         with self._lock:
             if lang not in self._lexical:
-                searcher = self._open_lexical(self.path / LEXICAL / lang, lang)
+                folders = self.lexical_folders(lang)
+                searcher = self._open_lexical(folders[0] if len(folders) == 1 else folders, lang)
                 self.check_generation()
+                if isinstance(self.documents, JoinedDocuments):
+                    searcher = LivingSearcher(searcher, self.documents.numbers_of(lang))
                 self._lexical[lang] = searcher
             return self._lexical[lang]
+
+    def lexical_folders(self, lang: str) -> list[Path]:
+        """Where the BM25 index of a language stands, in each segment that has documents in it."""
+        return [
+            folder / LEXICAL / lang
+            for folder, manifest in zip(self.folders, self._manifests, strict=True)
+            if lang in manifest.languages
+        ]
+
+    def lexical_number(self, lang: str, row: int) -> int:
+        """The number that a document has in its language's BM25 folders, deleted ones counted too."""
+        number = np.searchsorted(self.rows_of(lang), [row])
+        if isinstance(self.documents, JoinedDocuments):
+            number = self.documents.numbers_of(lang).places_of(number)
+        return int(number[0])
 
     def rows_of(self, lang: str) -> NDArray[np.int64]:
         """(n,) int64, ascending: item i is the row of the i-th document of a language; kept once made."""
@@ -175,6 +233,8 @@ def open_index(path: Path, *, open_lexical: OpenLexical | None = None) -> Index:
 def verify(path: Path) -> Manifest:
     """Compare each file of an index with the manifest's size and SHA-256, however large.
 
+    `mretrieve.index.verify` also looks whether the parts agree.
+
     Returns:
         The manifest.
 
@@ -184,6 +244,7 @@ def verify(path: Path) -> Manifest:
     path = swap.plain_name(path)
     _check_is_index(path)
     manifest = read_manifest(path)
+    check_manifest(path)
     _check_files(path, manifest, hashed=True)
     return manifest
 
@@ -263,7 +324,7 @@ def _generation(path: Path) -> tuple[int, int, int]:
     return (status.st_dev, status.st_ino, status.st_mtime_ns)
 
 
-def _open_lucene(path: Path, lang: str) -> LexicalSearcher:
+def _open_lucene(path: Path | Sequence[Path], lang: str) -> LexicalSearcher:
     from mretrieve.index.lucene import LexicalIndex
 
     return LexicalIndex(path, lang)

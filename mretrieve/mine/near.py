@@ -1,10 +1,11 @@
 """Tell texts that are equal, or nearly so, from texts that only speak of the same."""
 
-import unicodedata
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mretrieve.datasets.plain import plain as plain
 
 NGRAM = 20
 """Characters, without spaces and punctuation, that must be the same in a row to count as common."""
@@ -12,24 +13,6 @@ NGRAM = 20
 _KEPT_ONE_IN = 4
 _PRIME = np.uint64(1_000_003)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
-
-
-class _Letters(dict[int, str]):
-    """Drops what is neither letter, mark nor number; each character is looked up once."""
-
-    def __missing__(self, code: int) -> str:
-        character = chr(code)
-        self[code] = character if unicodedata.category(character)[0] in "LMN" else ""
-        return self[code]
-
-
-_letters = _Letters()
-
-
-@lru_cache(maxsize=20_000)
-def plain(text: str) -> str:
-    """A text without case, spaces, punctuation and differences of encoding; equal ones say the same."""
-    return unicodedata.normalize("NFKC", text).casefold().translate(_letters)
 
 
 def overlap(first: str, second: str) -> float:

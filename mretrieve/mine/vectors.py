@@ -27,6 +27,10 @@ class DocumentVectors:
                 f"{index.path} has no vectors (it was built with --no-dense), which tell false negatives "
                 "from real ones: build it again without --no-dense."
             )
+        if index.manifest.segments:
+            raise InputError(
+                f"{index.path} was added to or deleted from: run `mretrieve compact {index.path}` first."
+            )
         faiss = load_faiss()
         self._index = _open(faiss, index.path / DENSE)
         self._rows_of = index.rows_of

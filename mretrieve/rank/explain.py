@@ -288,22 +288,24 @@ def term_scores(retriever: Retriever, query: str, row: int) -> list[TermScore]:
     if lang not in index.lexical_languages:
         return []
     analyzer = analyzer_of(lang)
-    number = int(np.searchsorted(index.rows_of(lang), row))
+    number = index.lexical_number(lang, row)
     (text,) = analyzer.prepare_queries([query], cut_into_pieces)
-    folder, ranking = index.path / "lexical" / lang, index.manifest.ranking
+    folders, ranking = index.lexical_folders(lang), index.manifest.ranking
     start_jvm()
     with JAVA_LOCK:
         classes = _java()
-        directory = lucene_java.open_directory(folder)
-        reader = lucene_java.open_reader(directory)
+        opened = [lucene_java.open_directory(folder) for folder in folders]
         try:
-            searcher = classes.IndexSearcher(reader)
+            readers = [lucene_java.open_reader(directory) for directory in opened]
+            opened = [*readers, *opened]
+            one = readers[0] if len(readers) == 1 else lucene_java.join_readers(readers)
+            searcher = classes.IndexSearcher(one)
             searcher.setSimilarity(classes.BM25Similarity(ranking.k1, ranking.b))
             asked = lucene_java.query_generator().buildQuery(lucene_java.FIELD, _java_analyzer(lang), text)
             said = searcher.explain(asked, number).toString()
         finally:
-            reader.close()
-            directory.close()
+            for java in opened:
+                java.close()
     index.check_generation()
     return sorted(_read_explanation(said), key=lambda one: -one.score)
 
@@ -358,14 +360,15 @@ def _java_analyzer(lang: str) -> Any:
 @cache
 def _attribute(name: str) -> Any:
     """The object that stands for a Java class."""
-    return _java().Class.forName(name.replace("@", "org/apache/lucene/").replace("/", "."))
+    from jnius.reflect import Class  # a second one of that name would stand in pyjnius's own way
+
+    return Class.forName(name.replace("@", "org/apache/lucene/").replace("/", "."))
 
 
 @cache
 def _java() -> Any:
     """Classes of Lucene that only explanations need, all used under `JAVA_LOCK`."""
     found = [
-        java_class("java/lang/Class", static_methods={"forName": "(Ljava/lang/String;)Ljava/lang/Class;"}),
         java_class("@util/Attribute"),
         java_class(
             "@analysis/TokenStream",

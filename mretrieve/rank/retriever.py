@@ -108,6 +108,7 @@ class Retriever:
                     dtype=dtype,
                     query_prefix=manifest.encoder.query_prefix,
                     document_prefix=manifest.encoder.document_prefix,
+                    gears=True,
                 )
             except InputError as error:
                 if model is not None:
@@ -319,7 +320,7 @@ class Retriever:
             f"now: {error} Name the model's new place by --model{other}."
         )
 
-    def _open_lexical(self, path: Path, lang: str) -> LexicalSearcher:
+    def _open_lexical(self, path: Path | Sequence[Path], lang: str) -> LexicalSearcher:
         ranking = self.index.manifest.ranking
         return LexicalIndex(path, lang, cut=cut_into_pieces, k1=ranking.k1, b=ranking.b)
 

@@ -37,7 +37,7 @@ def kill_before(nth):
 
         return count_and_change
 
-    for name in ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "fsync"):
+    for name in ("mkdir", "rename", "replace", "link", "unlink", "remove", "rmdir", "fsync"):
         setattr(os, name, patched(getattr(os, name)))
     swap._renameat2 = patched(swap._renameat2)
 

@@ -116,8 +116,8 @@ def test_what_is_no_json_object_is_told(text):
 
 
 def test_a_newer_format_says_what_to_do():
-    with pytest.raises(InputError, match=r"format 2, newer than .* \(1\)\. Run `pip install -U mretrieve`"):
-        Manifest.parse(changed(format_version=2, unknown={}), PATH)
+    with pytest.raises(InputError, match=r"format 3, newer than .* \(2\)\. Run `pip install -U mretrieve`"):
+        Manifest.parse(changed(format_version=3, unknown={}), PATH)
 
 
 def test_is_index_knows_our_manifests_of_any_version(tmp_path):
