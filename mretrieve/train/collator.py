@@ -83,7 +83,7 @@ class Collator(SentenceTransformerDataCollator):
         if objective.similarities is not None or (objective.ranking and objective.ranking.margin is not None):
             texts = [[row[column] for column in columns] for row in rows]
             labels["teacher"] = self._embed(texts, roles)
-        if objective.targets is not None:
+        if objective.needs_targets:
             # Where there is no English text, the place is filled with the positive and not looked at.
             texts = [[row["target"] or row["positive"]] * len(columns) for row in rows]
             labels["targets"] = self._embed(texts, roles)

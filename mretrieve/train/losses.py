@@ -24,7 +24,7 @@ from sentence_transformers.sentence_transformer.losses import (
 from torch import Tensor, nn
 
 from mretrieve.errors import InputError
-from mretrieve.train.objectives import Objective, Ranking, Scores, Similarities
+from mretrieve.train.objectives import Objective, Ranking, Scores, Similarities, TargetRanking
 
 Labels = Mapping[str, Any]
 """What a batch knows beside its texts, from `Collator`; columns are the anchor, the positive, negatives.
@@ -54,8 +54,11 @@ def build_loss(
     Raises:
         InputError: `matryoshka` comes together with a memory, which has embeddings of one length.
     """
-    if matryoshka and objective.ranking is not None and objective.ranking.memory:
-        raise InputError("`matryoshka` and a ranking's `memory` do not go together: leave one out.")
+    remembering = [
+        part for part in (objective.similarities, objective.target_ranking) if part and part.memory
+    ]
+    if matryoshka and remembering:
+        raise InputError("`matryoshka` and a loss's `memory` do not go together: leave one out.")
     loss = ObjectiveLoss(model, objective, mini_batch=mini_batch)
     return MatryoshkaLoss(model, loss, list(matryoshka)) if matryoshka else loss
 
@@ -99,6 +102,7 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
             "ranking": partial(MaskedRankingLoss, model),
             "similarities": SimilarityLoss,
             "targets": lambda _: TargetLoss(model),
+            "target_ranking": TargetRankingLoss,
             "scores": partial(ScoreLoss, model),
         }
         for name, make in makers.items():
@@ -155,7 +159,6 @@ class MaskedRankingLoss(MultipleNegativesRankingLoss):
             partition_mode=settings.partition,
         )
         self.margin = settings.margin
-        self.memory = {end: Memory(settings.memory) for end in ("query", "doc")}
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Any) -> Tensor:
         """Mean over examples: minus the log of the positive's share among positive and negatives."""
@@ -168,34 +171,14 @@ class MaskedRankingLoss(MultipleNegativesRankingLoss):
             if direction == "doc_to_query":
                 right = queries
             sims = self.similarity_fct(left, right) * self.scale
-            sims = sims.masked_fill(self._masked(direction, labels, len(embeddings)), -torch.inf)
-            scores[direction] = torch.cat([sims, self._to_memory(left, second, labels)], dim=1)
-        self._remember(embeddings, labels)
+            masked = self._masked(direction, labels, len(embeddings))
+            scores[direction] = sims.masked_fill(masked, -torch.inf)
         positive = scores["query_to_doc"].diagonal()
         if self.partition_mode == "joint":
             log_z = torch.cat(list(scores.values()), dim=1).logsumexp(dim=1)
         else:
             log_z = torch.stack([one.logsumexp(dim=1) for one in scores.values()]).mean(dim=0)
         return (log_z - positive).mean()
-
-    def _to_memory(self, left: Tensor, end: str, labels: Labels) -> Tensor:
-        """Scores of the batch's texts to those of earlier batches, (n, up to memory)."""
-        memory = self.memory[end]
-        if not len(memory.vectors):
-            return left.new_empty(len(left), 0)
-        own = labels["texts"][:, :2]  # neither the anchor nor the positive may be its own negative
-        same = labels["groups"][:, None] == memory.groups[None, :]
-        same |= (own[:, :, None] == memory.texts[None, None, :]).any(dim=1)
-        return (F.normalize(left, dim=-1) @ memory.vectors.T * self.scale).masked_fill(same, -torch.inf)
-
-    def _remember(self, embeddings: Sequence[Tensor], labels: Labels) -> None:
-        if not torch.is_grad_enabled():
-            return
-        groups, texts = labels["groups"], labels["texts"]
-        unknown = torch.full_like(groups, -1)  # nobody's right answer, as far as we know
-        self.memory["query"].add(embeddings[0], groups, texts[:, 0])
-        for column, vectors in enumerate(embeddings[1:], start=1):
-            self.memory["doc"].add(vectors, groups if column == 1 else unknown, texts[:, column])
 
     def _masked(self, direction: str, labels: Labels, n_columns: int) -> Tensor:
         """(n, candidates) bool, true where a candidate must not be a negative; never the positive itself."""
@@ -220,33 +203,33 @@ class MaskedRankingLoss(MultipleNegativesRankingLoss):
 
 
 class Memory:
-    """The newest embeddings of earlier batches.
+    """The newest texts of earlier training batches, as columns of what is known of each.
 
     Args:
-        size: how many.
-
-    Attributes:
-        vectors: (m, dim) float32, unit length, m at most `size`.
-        groups: (m,) int64, as `Labels` has them; -1 where the group is not known.
-        texts: (m,) int64.
+        size: how many texts.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.vectors = torch.empty(0, 0)
-        self.groups = torch.empty(0, dtype=torch.int64)
-        self.texts = torch.empty(0, dtype=torch.int64)
+        self._columns: dict[str, Tensor] = {}
 
-    def add(self, vectors: Tensor, groups: Tensor, texts: Tensor) -> None:
-        """Add a batch, (n, dim), (n,) and (n,), and forget the oldest beyond the size."""
-        if not self.size:
-            vectors, groups, texts = vectors[:0], groups[:0], texts[:0]
-        new = F.normalize(vectors.detach(), dim=-1)
-        if not len(self.vectors):
-            self.vectors, self.groups, self.texts = new[:0], groups[:0], texts[:0]
-        self.vectors = torch.cat([self.vectors, new])[-self.size :]
-        self.groups = torch.cat([self.groups, groups])[-self.size :]
-        self.texts = torch.cat([self.texts, texts])[-self.size :]
+    def __len__(self) -> int:
+        return len(next(iter(self._columns.values()), ()))
+
+    def __getitem__(self, column: str) -> Tensor:
+        """One column, oldest first, (m, ...) with m at most `size`."""
+        return self._columns[column]
+
+    def add(self, **columns: Tensor) -> None:
+        """Add texts, (n, ...) in each column, and forget the oldest beyond the size; evaluation adds none."""
+        if self.size and torch.is_grad_enabled():
+            for name, new in columns.items():
+                kept = self._columns.get(name, new[:0].detach())
+                self._columns[name] = torch.cat([kept, new.detach()])[-self.size :]
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return F.normalize(vectors, dim=-1)
 
 
 _ENDS = {
@@ -273,18 +256,30 @@ def _teacher_similarities(labels: Labels) -> tuple[Tensor, Tensor]:
 
 
 class SimilarityLoss(nn.Module):
-    """KL from the teacher's distribution over the batch's documents to the student's."""
+    """KL from the teacher's distribution over the batch's documents, and earlier ones, to the student's."""
 
     def __init__(self, settings: Similarities) -> None:
         super().__init__()
         self.settings = settings
+        self.memory = Memory(settings.memory)
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Labels) -> Tensor:
         """Mean over the examples that have two candidates at least."""
         wanted, candidates = _teacher_similarities(labels)
+        queries, documents = _unit(embeddings[0]), _unit(torch.cat(list(embeddings[1:])))
+        student = queries @ documents.T
+        if len(self.memory):
+            earlier = labels["languages"][:, 1:2] == self.memory["languages"][None, :]
+            candidates = torch.cat([candidates, earlier], dim=1)
+            wanted = torch.cat([wanted, labels["teacher"][:, 0] @ self.memory["teacher"].T], dim=1)
+            student = torch.cat([student, queries @ self.memory["vectors"].T], dim=1)
+        self.memory.add(
+            vectors=documents,
+            teacher=labels["teacher"][:, 1:].transpose(0, 1).flatten(0, 1),
+            languages=labels["languages"][:, 1:].T.flatten(),
+        )
         if not self.settings.within_language:
             candidates = torch.ones_like(candidates)
-        student = F.normalize(embeddings[0], dim=-1) @ F.normalize(torch.cat(list(embeddings[1:])), dim=-1).T
         temperature = self.settings.temperature
         # A large number and not infinity: 0 * (inf - inf) would be no number in the sum.
         shares = (wanted / temperature).masked_fill(~candidates, -1e4).softmax(dim=1)
@@ -312,6 +307,35 @@ class TargetLoss(nn.Module):
             [embedding[rows] for embedding in embeddings], list(targets.unbind(dim=1))
         )
         return loss
+
+
+class TargetRankingLoss(nn.Module):
+    """InfoNCE from every column to the teacher's embedding of its English text, before other examples'."""
+
+    def __init__(self, settings: TargetRanking) -> None:
+        super().__init__()
+        self.temperature = settings.temperature
+        self.memory = Memory(settings.memory)
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Labels) -> Tensor:
+        """Mean over columns and the examples that have a target; 0 where none has."""
+        rows = labels["has_target"].nonzero().flatten()
+        if not len(rows):
+            return torch.stack([embedding.sum() * 0 for embedding in embeddings]).sum()
+        targets, groups = labels["targets"][rows], labels["groups"][rows]
+        candidates = torch.cat([groups, self.memory["groups"]]) if len(self.memory) else groups
+        same = groups[:, None] == candidates[None, :]
+        same[:, : len(rows)].fill_diagonal_(False)
+        losses = []
+        for column, embedding in enumerate(embeddings):
+            bank = targets[:, column]
+            if len(self.memory):
+                bank = torch.cat([bank, self.memory["targets"]])
+            logits = (_unit(embedding[rows]) @ bank.T / self.temperature).masked_fill(same, -torch.inf)
+            losses.append(F.cross_entropy(logits, torch.arange(len(rows), device=logits.device)))
+        for column in range(len(embeddings)):
+            self.memory.add(targets=targets[:, column], groups=groups)
+        return torch.stack(losses).mean()
 
 
 class ScoreLoss(nn.Module):

@@ -19,10 +19,6 @@ class Ranking(Part):
     Other right answers are no negatives: of the same group, of equal text and, with `margin`, those that
     the teacher finds as near to the question as the positive, less the margin. The teacher is asked only
     about texts in the positive's language, for across languages it errs systematically.
-
-    `memory` embeddings of earlier batches, of questions and of documents each, are negatives too (Wang et
-    al., 2020, cross-batch memory, arXiv:1912.06798): a small batch alone is soon too easy. They cost next to
-    nothing, and are not kept in checkpoints, so a resumed run collects them anew.
     """
 
     weight: Weight = 1.0
@@ -30,19 +26,20 @@ class Ranking(Part):
     directions: list[Direction] = ["query_to_doc"]
     partition: Literal["joint", "per_direction"] = "joint"
     margin: float | None = None
-    memory: Annotated[int, Field(ge=0)] = 0
 
 
 class Similarities(Part):
     """The teacher's similarities of each question to the batch's texts, as a distribution (KL).
 
     With `within_language` to those in the positive's language only, so that the order inside a language is
-    kept and the order across languages may change.
+    kept and the order across languages may change. `memory` documents of earlier batches are compared too,
+    each with the embeddings that it had then: a batch alone shows only the easiest part of the order.
     """
 
     weight: Weight = 1.0
     temperature: Temperature = 0.02
     within_language: bool = True
+    memory: Annotated[int, Field(ge=0)] = 0
 
 
 class Targets(Part):
@@ -52,6 +49,19 @@ class Targets(Part):
     """
 
     weight: Weight = 1.0
+
+
+class TargetRanking(Part):
+    """The teacher's embedding of the English text before those of other examples, for texts in all languages.
+
+    `memory` targets of earlier examples are candidates too, so that a small batch asks as much as a whole
+    collection (Wang et al., 2020, cross-batch memory, arXiv:1912.06798). The teacher is frozen, so its
+    embeddings do not age; with the student's own in their place it would win by drifting away from them.
+    """
+
+    weight: Weight = 1.0
+    temperature: Temperature = 0.02
+    memory: Annotated[int, Field(ge=0)] = 0
 
 
 class Scores(Part):
@@ -85,12 +95,16 @@ class Objective(Part):
     ranking: Ranking | None = None
     similarities: Similarities | None = None
     targets: Targets | None = None
+    target_ranking: TargetRanking | None = None
     scores: Scores | None = None
 
     @model_validator(mode="after")
     def _has_a_loss(self) -> Self:
-        if not (self.ranking or self.similarities or self.targets or self.scores):
-            raise ValueError("an objective needs a loss: ranking, similarities, targets or scores")
+        losses = (self.ranking, self.similarities, self.targets, self.target_ranking, self.scores)
+        if not any(losses):
+            raise ValueError(
+                "an objective needs a loss: ranking, similarities, targets, target_ranking or scores"
+            )
         if self.scores and not self.negatives:
             raise ValueError("scores compare a positive with negatives: set negatives to 1 or more")
         return self
@@ -99,4 +113,9 @@ class Objective(Part):
     def needs_teacher(self) -> bool:
         """Whether a loss asks for the teacher's embeddings."""
         margin = self.ranking is not None and self.ranking.margin is not None
-        return margin or self.similarities is not None or self.targets is not None
+        return margin or self.similarities is not None or self.needs_targets
+
+    @property
+    def needs_targets(self) -> bool:
+        """Whether a loss asks for the teacher's embeddings of the English texts."""
+        return self.targets is not None or self.target_ranking is not None

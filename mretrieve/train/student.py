@@ -1,5 +1,6 @@
 """The model that learns: loaded, made fast to train, partly frozen, given a head, saved."""
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -197,14 +198,27 @@ def _forward_unpadded(
     return output
 
 
-def save_student(student: SentenceTransformer, folder: Path, *, source: str) -> None:
+def save_student(
+    student: SentenceTransformer, folder: Path, *, source: str, matryoshka: Sequence[int] = ()
+) -> None:
     """Write a sentence-transformers folder.
 
     Args:
         student: the trained model.
         folder: replaced if it exists.
         source: the model it was trained from, whose tokenizer, prompts and length are kept.
+        matryoshka: embedding lengths that it was trained for beside the whole one; said in its settings, so
+            that servers know to which lengths its embeddings may be cut.
     """
+    _save(student, folder, source)
+    if matryoshka:
+        path = folder / "config_sentence_transformers.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings["matryoshka_dims"] = sorted({*matryoshka, student.get_embedding_dimension()}, reverse=True)
+        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _save(student: SentenceTransformer, folder: Path, source: str) -> None:
     remove(folder)
     encoder = encoder_of(student)
     checkpoint = find_checkpoint(source)

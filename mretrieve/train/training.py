@@ -161,7 +161,8 @@ def run_train(stage: Training, context: StageContext) -> StageResult:
     if context.is_main:
         if best is not None:
             best.put_into(trainer.model)
-        save_student(trainer.model, context.folder / "model", source=context.model_name(stage.model))
+        source = context.model_name(stage.model)
+        save_student(trainer.model, context.folder / "model", source=source, matryoshka=stage.matryoshka)
         remove(context.folder / "best")
         for path in checkpoints.glob("checkpoint-*/optimizer.pt"):
             remove(path)  # the largest part, of use to a resumed run only

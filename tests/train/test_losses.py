@@ -9,8 +9,16 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from mretrieve.errors import InputError
-from mretrieve.train.losses import MaskedRankingLoss, ScoreLoss, SimilarityLoss, TargetLoss, build_loss
-from mretrieve.train.objectives import Objective, Ranking, Scores, Similarities
+from mretrieve.train.losses import (
+    MaskedRankingLoss,
+    Memory,
+    ScoreLoss,
+    SimilarityLoss,
+    TargetLoss,
+    TargetRankingLoss,
+    build_loss,
+)
+from mretrieve.train.objectives import Objective, Ranking, Scores, Similarities, TargetRanking
 
 
 @pytest.fixture(scope="module")
@@ -62,45 +70,12 @@ def test_right_answers_are_no_negatives(model):
     assert float(found) == pytest.approx(sum(expected) / 3, rel=1e-5)
 
 
-def test_earlier_batches_are_negatives_but_for_right_answers(model):
-    loss = MaskedRankingLoss(model, Ranking(temperature=1.0, memory=4))
-    q, d, more = unit(2, 4), unit(2, 4, seed=1), unit(2, 4, seed=2)
-    # Of the first batch, document 1 is of the group 9; negatives of unknown groups come after.
-    loss.compute_loss_from_embeddings([q, d, more], labels(2, 3, groups=[8, 9]))
-    assert len(loss.memory["doc"].vectors) == 4
-    assert not loss.memory["doc"].vectors.requires_grad
-    a, b = unit(2, 4, seed=3), unit(2, 4, seed=4)
-    texts = [[50, 51], [52, 2]]  # the second positive is a text that the memory has, as a negative
-    found = loss.compute_loss_from_embeddings([a, b], labels(2, groups=[9, 10], texts=texts))
-    stored = torch.cat([d, more])
-    candidates = [
-        (a[0] @ torch.cat([b, stored[[0, 2, 3]]]).T),
-        (a[1] @ torch.cat([b, stored[[0, 1, 3]]]).T),
-    ]
-    expected = [float(own.logsumexp(0) - own[row]) for row, own in enumerate(candidates)]
-    assert float(found) == pytest.approx(sum(expected) / 2, rel=1e-5)
-    assert loss.memory["doc"].texts.tolist() == [2, 12, 51, 2], "the oldest are forgotten"
-    with torch.no_grad():
-        loss.compute_loss_from_embeddings([q, d], labels(2))
-    assert loss.memory["doc"].texts.tolist() == [2, 12, 51, 2], "only training is remembered"
-
-
-def test_all_directions_remember_their_own_side(model):
-    every = ["query_to_doc", "doc_to_query", "query_to_query", "doc_to_doc"]
-    loss = MaskedRankingLoss(model, Ranking(temperature=1.0, directions=every, memory=3))
-    plain = MaskedRankingLoss(model, Ranking(temperature=1.0, directions=every))
-    q, d = unit(3, 4), unit(3, 4, seed=1)
-    first = loss.compute_loss_from_embeddings([q, d], labels(3))
-    assert float(first) == pytest.approx(float(plain.compute_loss_from_embeddings([q, d], labels(3))))
-    torch.testing.assert_close(loss.memory["query"].vectors, q)
-    torch.testing.assert_close(loss.memory["doc"].vectors, d)
-    second = loss.compute_loss_from_embeddings([d, q], labels(3, groups=[4, 5, 6]))
-    assert float(second) > float(first)
-
-
-def test_a_memory_has_one_length(model):
-    objective = Objective(data="d/s", ranking=Ranking(memory=8))
-    with pytest.raises(InputError, match="`matryoshka` and a ranking's `memory` do not go together"):
+@pytest.mark.parametrize(
+    "part", [{"target_ranking": TargetRanking(memory=8)}, {"similarities": Similarities(memory=8)}]
+)
+def test_a_memory_has_one_length(model, part):
+    objective = Objective(data="d/s", **part)
+    with pytest.raises(InputError, match="`matryoshka` and a loss's `memory` do not go together"):
         build_loss(model, objective, matryoshka=[8])
 
 
@@ -134,6 +109,21 @@ def test_similarities_are_compared_inside_a_language():
     assert float(loss.compute_loss_from_embeddings([q, d], same)) == pytest.approx(0, abs=1e-6)
 
 
+def test_similarities_to_documents_of_earlier_batches():
+    q, d, tq, td = (unit(3, 6, seed=seed) for seed in range(4))
+    languages = [[0, 0], [0, 0], [1, 1]]
+    given = labels(3, languages=languages, teacher=torch.stack([tq, td], dim=1))
+    loss = SimilarityLoss(Similarities(temperature=0.5, memory=2))
+    loss.compute_loss_from_embeddings([q, d], given)
+    a, b, ta, tb = (unit(1, 6, seed=seed) for seed in range(4, 8))
+    later = labels(1, languages=[[0, 0]], teacher=torch.stack([ta, tb], dim=1))
+    found = loss.compute_loss_from_embeddings([a, b], later)
+    # Two texts are remembered, of which one is in the language: with it there is something to compare.
+    shares = (ta @ torch.cat([tb, td[1:2]]).T / 0.5).softmax(dim=1)
+    logs = (a @ torch.cat([b, d[1:2]]).T / 0.5).log_softmax(dim=1)
+    assert float(found) == pytest.approx(float((shares * (shares.log() - logs)).sum()), rel=1e-4)
+
+
 def test_targets_count_where_there_are_some(model):
     a, b, target = unit(3, 4), unit(3, 4, seed=1), unit(3, 4, seed=2)
     targets = torch.stack([target, target], dim=1)
@@ -144,6 +134,46 @@ def test_targets_count_where_there_are_some(model):
     )
     nothing = given | {"has_target": torch.zeros(3, dtype=torch.bool)}
     assert float(TargetLoss(model).compute_loss_from_embeddings([a, b], nothing)) == 0
+
+
+def test_every_column_finds_its_target_among_all_targets():
+    a, b, first, second = (unit(3, 4, seed=seed) for seed in range(4))
+    targets = torch.stack([first, second], dim=1)
+    given = labels(3, groups=[7, 7, 8], targets=targets, has_target=torch.tensor([True, True, True]))
+    loss = TargetRankingLoss(TargetRanking(temperature=0.5, memory=4))
+    expected = []
+    for vectors, wanted in ((a, first), (b, second)):
+        sims = (vectors @ wanted.T / 0.5).tolist()
+        for row, own in enumerate([[0, 2], [1, 2], [0, 1, 2]]):  # rows 0 and 1 say the same
+            expected.append(math.log(sum(math.exp(sims[row][j]) for j in own)) - sims[row][row])
+    assert float(loss.compute_loss_from_embeddings([a, b], given)) == pytest.approx(
+        sum(expected) / 6, rel=1e-5
+    )
+    later = labels(2, groups=[8, 9], targets=targets[:2], has_target=torch.tensor([False, True]))
+    found = loss.compute_loss_from_embeddings([a[:2], b[:2]], later)
+    stored = torch.cat([first, second])[-4:]  # of the groups 8, 7, 7, 8, none of them row 1's
+    expected = []
+    for vectors, wanted in ((a, first), (b, second)):
+        sims = vectors[1] @ torch.cat([wanted[1:2], stored]).T / 0.5
+        expected.append(float(sims.logsumexp(0) - sims[0]))
+    assert float(found) == pytest.approx(sum(expected) / 2, rel=1e-5)
+    nothing = later | {"has_target": torch.zeros(2, dtype=torch.bool)}
+    assert float(loss.compute_loss_from_embeddings([a[:2], b[:2]], nothing)) == 0
+
+
+def test_a_memory_forgets_the_oldest_and_learns_in_training_only():
+    memory = Memory(3)
+    assert len(memory) == 0
+    memory.add(vectors=torch.eye(2, requires_grad=True), groups=torch.tensor([1, 2]))
+    memory.add(vectors=torch.ones(2, 2), groups=torch.tensor([3, 4]))
+    with torch.no_grad():
+        memory.add(vectors=torch.zeros(1, 2), groups=torch.tensor([5]))
+    assert memory["groups"].tolist() == [2, 3, 4]
+    assert memory["vectors"].tolist() == [[0, 1], [1, 1], [1, 1]]
+    assert not memory["vectors"].requires_grad
+    nothing = Memory(0)
+    nothing.add(groups=torch.tensor([1]))
+    assert len(nothing) == 0
 
 
 def test_scores_of_a_cross_encoder(model):

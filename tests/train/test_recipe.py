@@ -26,7 +26,7 @@ def test_a_recipe_is_read_with_its_defaults(write_recipe, stages):
         (
             {"objectives": {"align": {"ranking": {"temprature": 1}}}},
             r"objectives\.align\.ranking\.temprature is not a key here \(did you mean temperature\?\); known "
-            r"are directions, margin, memory, partition, temperature, weight",
+            r"are directions, margin, partition, temperature, weight",
         ),
         ({"steps": 0}, r"stage 'mix' \(train\): steps: input should be greater than 0, not 0"),
         ({"steps": None}, r"stage 'mix' \(train\): steps: input should be a valid integer, not None"),
@@ -36,7 +36,7 @@ def test_a_recipe_is_read_with_its_defaults(write_recipe, stages):
         ({"model": "mix"}, r"stage 'mix' reads 'mix', which a stage makes that does not come before it"),
         (
             {"objectives": {"align": {"ranking": None, "targets": None}}},
-            r"an objective needs a loss: ranking, similarities, targets or scores",
+            r"an objective needs a loss: ranking, similarities, targets, target_ranking or scores",
         ),
     ],
 )

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from mretrieve.encode.encoder import Encoder
 from mretrieve.errors import InputError
+from mretrieve.serve.served import trained_dimensions
 from mretrieve.train.runner import run_recipe
 
 
@@ -167,3 +168,4 @@ def test_every_way_to_train_runs(write_recipe, stages, tmp_path, change):
     encoder = Encoder(str(tmp_path / "run" / "mix" / "model"), device="cpu", dtype="fp32")
     assert encoder.query_prefix == "q "
     assert encoder.encode_queries(["abcd"]).shape == (1, 32)
+    assert trained_dimensions(encoder) == ([32, 16] if "matryoshka" in change else [])
