@@ -4,12 +4,15 @@
 #   make demo    search a small collection in twelve languages
 #   make test    every check and every test
 #   make check   the checks without the tests
+#   make test-slow   200 random histories of an index, and builds of 460,000 sentences killed 20 times
 #   make clean   remove what make has made, .venv included
 #
 # Variables, as in `make test PYTHON=python3.12`:
 PYTHON ?= python3
 # gpu in place of cpu for FAISS on a GPU.
-EXTRAS ?= cpu,lucene,serve,ui,train,dedup,milvus,dev
+EXTRAS ?= cpu,lucene,serve,ui,train,dedup,milvus,ray,dev
+# Where the parallel text is, in a folder `parallel`.
+DATA ?= ../shared/data
 # Options for pip when it installs torch: on Linux without a GPU,
 # `--extra-index-url https://download.pytorch.org/whl/cpu` saves 3 GB of CUDA libraries.
 TORCH_OPTIONS ?=
@@ -19,7 +22,7 @@ INSTALLED := .venv/.installed
 DEMO := indexes/built/demo
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check browser clean
+.PHONY: demo test test-slow check browser clean
 
 demo: $(DEMO)/manifest.json
 	@echo '# In German: which artist made the woodcuts for the Luther Bible?'
@@ -31,6 +34,13 @@ demo: $(DEMO)/manifest.json
 
 test: check browser
 	@$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && mkdir "$$folder/updates" && \
+	  echo 'Histories of changes, of which some are killed:' && \
+	  $(BIN)/python tests/index/update_program.py "$$folder/updates" 200 20 && \
+	  echo 'Builds that are killed:' && \
+	  $(BIN)/python tests/index/fault_program.py "$$folder/builds" --data $(DATA) --kills 20
 
 # The search page's tests want a Chromium; without one they are skipped.
 browser:

@@ -36,7 +36,8 @@ def index_once(collection: Path, recipe: Recipe | None = None, *, name: str = ""
     """An index of a collection, kept in the cache for the next run of any benchmark."""
     recipe = recipe or Recipe()
     digest = open_source(collection).fingerprint()[:12]
-    key = f"{'-'.join(collection.parts[-2:])}-{name}{digest}"
+    terms = "" if recipe.bm25 is None or recipe.bm25.terms == "analyzer" else f"{recipe.bm25.terms}-"
+    key = f"{'-'.join(collection.parts[-2:])}-{name}{terms}{digest}"
     path = cache_folder() / "benchmarks" / key
     if not is_index(path):
         print(f"indexing {collection} ...", file=sys.stderr)

@@ -26,7 +26,8 @@ from mretrieve.datasets.source import open_source
 from mretrieve.encode.encoder import Encoder
 from mretrieve.index.faiss import DenseIndex
 from mretrieve.rank.fusion import Fusion, Ranking
-from mretrieve.rank.retriever import Ranked, Retriever
+from mretrieve.rank.ranked import Ranked
+from mretrieve.rank.retriever import Retriever
 from mretrieve.recipe import Recipe
 from mretrieve.types import Query, Run
 
@@ -134,6 +135,7 @@ def sample_split(folder: Path, split: str) -> Path:
     """A small BEIR folder: sampled questions of a split, their passages, and others."""
 
     def fill(target: Path) -> None:
+        """Write the folder."""
         chooser = random.Random(SEED)
         queries, qrels = read_topics(folder, split)
         queries = chooser.sample(queries, min(QUESTIONS, len(queries)))

@@ -230,10 +230,12 @@ def step(model: NomicMoEModel, workload: Workload, device: torch.device) -> Call
     encode = packed_encoder(model, workload.lengths, device) if workload.packed else model
 
     def forward() -> object:
+        """One pass, as inference does it."""
         with torch.no_grad():
             return encode(ids)
 
     def forward_and_gradients() -> object:
+        """One pass there and back, as training does it."""
         model.zero_grad(set_to_none=True)
         output = cast(NomicMoEOutput, encode(ids))
         assert output.last_hidden_state is not None

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from plain_nomic import PlainNomic
 from torch_timing import machine
 
 from mretrieve.datasets.source import open_source
-from mretrieve.encode.encoder import BATCH_TOKENS, Encoder, batches_by_length
+from mretrieve.encode.encoder import BATCH_TOKENS, Encoder, embed_in_batches
 from mretrieve.encode.flat import FlatEncoder
 from mretrieve.encode.flat_nomic import FlatNomic
 from mretrieve.encode.packed_nomic import PackedNomic
@@ -136,17 +137,11 @@ def times_in_turn(
 def flat(model: FlatEncoder | PackedNomic) -> Callable[[Texts], Vectors]:
     """Batches as the `Encoder` makes them."""
 
-    def embed(texts: Texts) -> Vectors:
-        vectors = np.empty((len(texts), 0), np.float32)
-        for rows in batches_by_length(texts, budget=BATCH_TOKENS["torch"]):
-            batch = [texts[row] for row in rows]
-            found = pool(model.hidden_states(batch), [len(one) for one in batch], mode="mean")
-            if not vectors.size:
-                vectors = np.empty((len(texts), found.shape[1]), np.float32)
-            vectors[rows] = found / np.linalg.norm(found, axis=1, keepdims=True)
-        return vectors
+    def embed(batch: Texts) -> Vectors:
+        """Mean states of the texts of one batch."""
+        return pool(model.hidden_states(batch), [len(one) for one in batch], mode="mean")
 
-    return embed
+    return partial(embed_in_batches, embed, budget=BATCH_TOKENS["torch"])
 
 
 def by_length(texts: Texts, embed: Callable[[list[NDArray[np.int32]]], Vectors]) -> Vectors:

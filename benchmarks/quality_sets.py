@@ -156,6 +156,7 @@ def xquad_cross(data: Path, store: VectorStore) -> Measured:
 
 def _xquad_pairs(data: Path, store: VectorStore, pairs: Sequence[tuple[str, str]]) -> Measured:
     def measure(asked: str, searched: str) -> Measured:
+        """One pair of languages."""
         queries, judged = read_split(data / "xquad" / asked, "test")
         qrels = {
             query_id: {f"{searched}-{parallel_id(doc_id)}": grade for doc_id, grade in one.items()}
@@ -173,6 +174,7 @@ def tydi(data: Path, store: VectorStore) -> Measured:
     """TyDi QA: five languages, each against its own pool."""
 
     def measure(lang: str) -> Measured:
+        """One language."""
         folder = data / "eval" / f"{lang}-tydiqa"
         queries, qrels = read_split(folder, "test")
         values = values_of("nDCG@10", search(store, queries, read_corpus(folder)), qrels, queries)

@@ -189,6 +189,7 @@ def soak(
     lock = threading.Lock()
 
     def client(number: int) -> None:
+        """Send requests of all kinds until the time is over."""
         chance = random.Random(number)
         caller = Caller(server)
         while time.monotonic() < end:

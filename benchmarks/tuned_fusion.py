@@ -20,7 +20,8 @@ from mretrieve.encode.encoder import Encoder
 from mretrieve.evaluate.measures import evaluate
 from mretrieve.evaluate.significance import compare
 from mretrieve.rank.fusion import Fusion, Ranking
-from mretrieve.rank.retriever import DEPTH, Ranked, Retriever
+from mretrieve.rank.ranked import Ranked
+from mretrieve.rank.retriever import DEPTH, Retriever
 from mretrieve.rank.tune import LEAST_QUERIES, MEASURE, Question, as_questions, learn_weights
 from mretrieve.rank.tuning import TunedLanguage
 from mretrieve.recipe import Recipe

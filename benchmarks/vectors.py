@@ -25,7 +25,6 @@ SHARD_BYTES = 120_000
 """Text of one shard: some five seconds of e5-small on two cores, what a stop costs at most."""
 
 _FORMAT = "1"  # part of the folder's name: another one, and all is encoded anew
-_ALWAYS_BULK = 1 << 30  # tokens: one number type for all texts, however few are still to be encoded
 
 
 def _ignore(stage: str, done: int, total: int | None) -> None:
@@ -46,12 +45,9 @@ class VectorStore:
         self, encoder: Encoder, *, folder: Path | None = None, on_progress: OnProgress = _ignore
     ) -> None:
         self.encoder = encoder
-        dtype = encoder.expect(_ALWAYS_BULK)
-        label = re.sub(r"[^\w.-]+", "-", Path(encoder.name).name)
-        name = f"{label}-{encoder.fingerprint}-{encoder.device}-{dtype}-{_FORMAT}"
-        self.folder = folder or cache_folder() / "benchmarks" / "vectors" / name
+        self.folder = folder or vectors_folder(encoder)
         self.seconds = 0.0
-        self._on_progress = on_progress
+        self.on_progress = on_progress
         self._rows: dict[bytes, int] = {}
         self._parts: list[NDArray[np.float16]] = []
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +76,7 @@ class VectorStore:
             vectors = encode([missing[key] for key in batch]).astype(np.float16)
             self._save(batch, vectors, time.perf_counter() - start)
             done += len(batch)
-            self._on_progress("encoding", done, len(missing))
+            self.on_progress("encoding", done, len(missing))
         if len(self._parts) > 1:
             self._parts = [np.concatenate(self._parts)]
         if not keys:
@@ -103,6 +99,14 @@ class VectorStore:
         self._rows.update(zip(keys, range(start, start + len(keys)), strict=True))
         self._parts.append(vectors)
         self.seconds += seconds
+
+
+def vectors_folder(encoder: Encoder, kind: str = "vectors") -> Path:
+    """Where the vectors of a model are kept that belong to a kind of benchmark."""
+    dtype = encoder.prefer_bulk()  # one number type for all texts, however few are still to be encoded
+    label = re.sub(r"[^\w.-]+", "-", Path(encoder.name).name)
+    name = f"{label}-{encoder.fingerprint}-{encoder.device}-{dtype}-{_FORMAT}"
+    return cache_folder() / "benchmarks" / kind / name
 
 
 def _shards(texts: dict[bytes, str]) -> Iterator[list[bytes]]:

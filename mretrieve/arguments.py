@@ -1,16 +1,21 @@
 """Arguments and options of the commands, each with its help."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from mretrieve import types
 
 
-def _option(*names: str, help: str, metavar: str | None = None) -> typer.models.OptionInfo:
+def option(
+    *names: str, help: str, metavar: str | None = None, min: int | None = None, max: int | None = None
+) -> typer.models.OptionInfo:
     """An option whose help says what holds by default."""
-    info: typer.models.OptionInfo = typer.Option(*names, help=help, metavar=metavar, show_default=False)
+    info: typer.models.OptionInfo = typer.Option(
+        *names, help=help, metavar=metavar, min=min, max=max, show_default=False
+    )
     return info
 
 
@@ -33,51 +38,74 @@ Vectors = Annotated[Path, typer.Argument(metavar="OUT.npy", help="File to write.
 
 Model = Annotated[
     str | None,
-    _option(metavar="MODEL", help="e5-small (the default), a sentence-transformers folder, or a hub id."),
+    option(metavar="MODEL", help="e5-small (the default), a sentence-transformers folder, or a hub id."),
 ]
 SameModel = Annotated[
-    str | None, _option(metavar="MODEL", help="New place of the index's own model, where it has moved.")
+    str | None, option(metavar="MODEL", help="New place of the index's own model, where it has moved.")
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the model runs.")]
+Ray = Annotated[
+    str | None,
+    option(
+        metavar="[ADDRESS]",
+        help="Encode on many workers, by Ray: of this machine (without ADDRESS, then put it last), or of the "
+        "cluster HOST:PORT, ray://HOST:PORT or `auto`, where each machine needs this version of mretrieve, "
+        "and the model under the same name.",
+    ),
+]
+RayCores = Annotated[
+    int | None,
+    option(metavar="N", help="CPU cores per worker of Ray; up to 4 by default. On GPUs, one worker each."),
+]
 Dtype = Annotated[
     Literal["auto", "fp32", "bf16", "int8"],
     typer.Option(help="Number type of the model; auto is the fastest that is as good as fp32."),
 ]
 RecipeDtype = Annotated[
     Literal["auto", "fp32", "bf16", "int8"] | None,
-    _option(help="Number type of the model; auto (the default) is the fastest that is as good as fp32."),
+    option(help="Number type of the model; auto (the default) is the fastest that is as good as fp32."),
 ]
 Faiss = Annotated[
     str | None,
-    _option(metavar="auto|FACTORY", help="FAISS factory string; auto is exact up to 100,000 documents."),
+    option(
+        metavar="auto|small|FACTORY",
+        help="FAISS factory string; auto is exact up to 100,000 documents, small needs an eighth of it.",
+    ),
 ]
 DocumentLang = Annotated[
     str | None,
-    _option(metavar="auto|CODE", help="Language of documents whose data name none; detected by default."),
+    option(metavar="auto|CODE", help="Language of documents whose data name none; detected by default."),
 ]
-Dense = Annotated[bool | None, _option("--dense/--no-dense", help="Make vectors, as by default.")]
-Lexical = Annotated[bool | None, _option("--lexical/--no-lexical", help="Make BM25 indexes, as by default.")]
+Dense = Annotated[bool | None, option("--dense/--no-dense", help="Make vectors, as by default.")]
+Lexical = Annotated[bool | None, option("--lexical/--no-lexical", help="Make BM25 indexes, as by default.")]
+Bm25Terms = Annotated[
+    Literal["auto", "analyzer", "pieces", "both"] | None,
+    option(
+        help="What BM25 goes by: each language's analyzer, pieces of a multilingual vocabulary, or both "
+        "scores' sum; auto is what was best for the language."
+    ),
+]
 Recipe = Annotated[
-    Path | None, _option(metavar="FILE.yaml", help="All choices in a file; options go before it.")
+    Path | None, option(metavar="FILE.yaml", help="All choices in a file; options go before it.")
 ]
 OnError = Annotated[Literal["stop", "skip"], typer.Option(help="What to do about unusable documents.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier one of that name.")]
 
 Mode = Annotated[
-    types.Mode | None, _option(help="Which legs answer; by default the most that the index allows.")
+    types.Mode | None, option(help="Which legs answer; by default the most that the index allows.")
 ]
 TopK = Annotated[int, typer.Option(metavar="N", help="Documents per query, at most.")]
 QueryLang = Annotated[
     str | None,
-    _option(metavar="auto|CODE", help="Language of the query, ISO 639-1; detected by default."),
+    option(metavar="auto|CODE", help="Language of the query, ISO 639-1; detected by default."),
 ]
 Rerank = Annotated[
     str | None,
-    _option(metavar="MODEL", help="Cross-encoder that orders the best hits anew; folder or hub id."),
+    option(metavar="MODEL", help="Cross-encoder that orders the best hits anew; folder or hub id."),
 ]
 Fusion = Annotated[
     str | None,
-    _option(
+    option(
         metavar="METHOD",
         help="How hybrid joins its legs: rrf:K, minmax:W or zscore:W, W the dense leg's weight.",
     ),
@@ -87,7 +115,7 @@ Tag = Annotated[str, typer.Option(metavar="NAME", help="Name of the run.")]
 
 Qrels = Annotated[Path, typer.Option(metavar="QRELS", help="Judgements, TREC or BEIR's tsv.")]
 Measures = Annotated[str, typer.Option(metavar="NAMES", help="Names of ir-measures, separated by spaces.")]
-LanguagesOf = Annotated[Path | None, _option(metavar="QUERIES", help="The queries, for a table by language.")]
+LanguagesOf = Annotated[Path | None, option(metavar="QUERIES", help="The queries, for a table by language.")]
 Kind = Annotated[Literal["query", "document"], typer.Option("--as", help="Which prompt the texts get.")]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Compare every file with its checksum, however large.")
@@ -104,13 +132,13 @@ NewGraph = Annotated[Path, typer.Argument(metavar="OUT.onnx", help="File to writ
 Experts = Annotated[int, typer.Option(metavar="N", help="Experts in each sparse layer.")]
 ExpertsPerToken = Annotated[int, typer.Option(metavar="N", help="Experts that a token passes through.")]
 Every = Annotated[int, typer.Option(metavar="N", help="Every how many layers have experts; 1 for all.")]
-Last = Annotated[int | None, _option(metavar="N", help="Experts only among the last N layers.")]
+Last = Annotated[int | None, option(metavar="N", help="Experts only among the last N layers.")]
 Way = Annotated[
     Literal["exact", "nomic"], typer.Option(help="Keep the base's embeddings, or do as contrastors.")
 ]
 Router = Annotated[str, typer.Option(metavar="NAME", help="How tokens find their experts.")]
 RouterLanguages = Annotated[
-    str | None, _option("--languages", metavar="CODES", help="Languages of the router `language`, by commas.")
+    str | None, option("--languages", metavar="CODES", help="Languages of the router `language`, by commas.")
 ]
 Noise = Annotated[
     float, typer.Option(metavar="X", help="Noise on the copies, as a part of their own spread.")
@@ -125,20 +153,18 @@ Parallel = Annotated[
     ),
 ]
 Report = Annotated[Path, typer.Option(metavar="FOLDER", help="Report to write.")]
-Langs = Annotated[
-    str | None, _option(metavar="CODES", help="Languages, separated by commas; all by default.")
-]
+Langs = Annotated[str | None, option(metavar="CODES", help="Languages, separated by commas; all by default.")]
 KeptLangs = Annotated[
     str, typer.Option("--langs", metavar="CODES", help="Languages to keep, separated by commas.")
 ]
-Rows = Annotated[int | None, _option(metavar="N", help="Sentences to read, at most; all by default.")]
+Rows = Annotated[int | None, option(metavar="N", help="Sentences to read, at most; all by default.")]
 KeptExperts = Annotated[
-    int | None, _option(metavar="N", help="Experts to keep in each sparse layer; all by default.")
+    int | None, option(metavar="N", help="Experts to keep in each sparse layer; all by default.")
 ]
 TrimVocab = Annotated[bool, typer.Option("--trim-vocab", help="Keep only the pieces that the languages use.")]
 SampleTexts = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--data",
         metavar="SOURCE",
         help="Text of these languages, by which experts and pieces are chosen: parallel text or documents "
@@ -147,12 +173,24 @@ SampleTexts = Annotated[
 ]
 TestText = Annotated[
     Path | None,
-    _option("--test", metavar="FILE", help="Parallel text on which to compare both models; none by default."),
+    option("--test", metavar="FILE", help="Parallel text on which to compare both models; none by default."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say more on stderr, and where errors come from.")
 ]
+
+
+class MayStandAlone(TyperCommand):
+    """A command whose option --ray may stand without its value, which Typer has no way to say."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give the value `local` to a --ray that comes last or before another option."""
+        given = []
+        for argument, following in zip(args, [*args[1:], "-"], strict=True):
+            alone = argument == "--ray" and following.startswith("-")
+            given.append("--ray=local" if alone else argument)
+        return super().parse_args(ctx, given)
 
 
 def _print_version(wanted: bool) -> None:

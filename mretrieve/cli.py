@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -28,9 +28,12 @@ from mretrieve.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mretrieve import types
+    from mretrieve.indexing import IndexReport
     from mretrieve.rank.retriever import Retriever
+    from mretrieve.ray_workers import RayWorkers
 
 OnProgress = Callable[[str, int, int | None], None]
 
@@ -54,7 +57,7 @@ def options(verbose: take.Verbose = False, version: take.Version = False) -> Non
     logging.getLogger("mretrieve").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
-@app.command(epilog="Example: mretrieve index docs/ my-index --model BAAI/bge-m3")
+@app.command(cls=take.MayStandAlone, epilog="Example: mretrieve index docs/ my-index --model BAAI/bge-m3")
 def index(
     source: take.Source,
     path: take.NewIndex,
@@ -63,9 +66,12 @@ def index(
     lang: take.DocumentLang = None,
     dense: take.Dense = None,
     lexical: take.Lexical = None,
+    bm25_terms: take.Bm25Terms = None,
     device: take.Device = "auto",
     dtype: take.RecipeDtype = None,
     recipe: take.Recipe = None,
+    ray: take.Ray = None,
+    ray_cores: take.RayCores = None,
     dedup: cli_share.Dedup = None,
     index_type: cli_share.IndexType = "auto",
     overwrite: take.Overwrite = False,
@@ -82,11 +88,12 @@ def index(
     from mretrieve.recipe import Recipe, read_recipe
 
     chosen = (read_recipe(recipe) if recipe else Recipe()).with_choices(
-        model=model, faiss=faiss, lang=lang, dense=dense, lexical=lexical, dtype=dtype
+        model=model, faiss=faiss, lang=lang, dense=dense, lexical=lexical, dtype=dtype, bm25_terms=bm25_terms
     )
     if cli_share.is_milvus_address(path):
-        if dedup is not None:
-            raise InputError("--dedup works with INDEX folders, not with Milvus.")
+        for option, given in (("--dedup", dedup), ("--ray", ray), ("--bm25-terms", bm25_terms)):
+            if given is not None:
+                raise InputError(f"{option} works with INDEX folders, not with Milvus.")
         figures = cli_share.index_in_milvus(
             source,
             path,
@@ -98,16 +105,20 @@ def index(
         )
         report.write_json(figures)
         return
-    with progress(resumable=True) as on_progress:
+    with _place(device, ray, ray_cores) as place, progress(resumable=True) as on_progress:
         built = build_index(
             cli_share.without_duplicates(source, path, dedup, on_error=on_error, on_progress=on_progress),
             path,
             recipe=chosen,
-            device=device,
+            device=place,
             overwrite=overwrite,
             on_error=on_error,
             on_progress=on_progress if chosen.bm25 is None else _with_class_archive(on_progress),
         )
+    _report_built(source, path, built, as_json=as_json)
+
+
+def _report_built(source: str, path: "Path", built: "IndexReport", *, as_json: bool) -> None:
     manifest, skipped = built.manifest, built.source.skipped
     if skipped.total:
         report.tell(f"{source}: {skipped}")
@@ -119,6 +130,17 @@ def index(
         report.write_json({"index": str(path), **figures})
     else:
         report.write(f"{path}: {report.summarise(manifest)}")
+
+
+def _place(device: str, ray: str | None, cores: int | None) -> "AbstractContextManager[str | RayWorkers]":
+    """Where the model runs: on a device here, or on workers, of whom nobody is called yet."""
+    if ray is not None:
+        from mretrieve.ray_workers import RayWorkers
+
+        return RayWorkers(ray, device=device, cores=cores)
+    if cores is not None:
+        raise InputError("--ray-cores says how large the workers of --ray are: give both.")
+    return nullcontext(device)
 
 
 @app.command(epilog='Example: mretrieve search my-index "Who built the steam engine?"')
@@ -294,6 +316,7 @@ def _with_class_archive(on_progress: OnProgress) -> OnProgress:
     waiting = True
 
     def wrapped(stage: str, done: int, total: int | None) -> None:
+        """Pass the progress on; the first of it says that work has begun."""
         nonlocal waiting
         if waiting:
             waiting = False

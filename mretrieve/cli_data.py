@@ -28,19 +28,25 @@ OneAddress = Annotated[
     ),
 ]
 Retrievers = Annotated[
-    str, typer.Option("--retriever", metavar="NAMES", help="bm25, dense and hybrid, separated by commas.")
+    str | None,
+    take.option(
+        "--retriever", metavar="NAMES", help="bm25 (the default), dense and hybrid, separated by commas."
+    ),
+]
+Recipe = Annotated[
+    Path | None,
+    take.option(
+        metavar="FILE.yaml",
+        help="Index recipe to reproduce: its collection, its index, and the scores that it expects.",
+    ),
 ]
 Split = Annotated[
     str,
-    typer.Option(
-        metavar="NAME", help="Topics and judgements; by default the published one.", show_default=False
-    ),
+    take.option(metavar="NAME", help="Topics and judgements; by default the published one."),
 ]
 Root = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FOLDER", help="Downloads of yours, to read instead of fetching.", show_default=False
-    ),
+    take.option(metavar="FOLDER", help="Downloads of yours, to read instead of fetching."),
 ]
 Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where indexes, runs and results go.")]
 All = Annotated[bool, typer.Option("--all", help="All languages of MIRACL and Mr. TyDi, or of ADDRESS.")]
@@ -102,28 +108,35 @@ def download(addresses: Addresses) -> None:
 @app.command(epilog="Example: mretrieve reproduce miracl/sw --retriever bm25,hybrid")
 def reproduce(
     address: OneAddress = None,
-    retriever: Retrievers = "bm25",
+    recipe: Recipe = None,
+    retriever: Retrievers = None,
     model: take.Model = None,
     every: All = False,
     split: Split = "",
     root: Root = None,
     out: Out = Path("reproduced"),
     device: take.Device = "auto",
-    dtype: take.Dtype = "auto",
+    dtype: take.RecipeDtype = None,
     fusion: take.Fusion = None,
     as_json: take.AsJson = False,
 ) -> None:
-    """Measure a collection and compare with published scores.
+    """Measure a collection and compare with published scores, or with those that a recipe expects.
 
     --all also writes table.md, table.csv and a plot per language. The same command goes on where it stopped.
+    With --recipe the exit status is 1 where a score is not as expected.
     """
+    if recipe is not None:
+        said = {"--retriever": retriever, "--model": model, "--dtype": dtype, "--fusion": fusion}
+        _refuse_beside_recipe({**said, "--all": every or None})
+        _reproduce_recipe(recipe, address, out=out, split=split, root=root, device=device, as_json=as_json)
+        return
     from mretrieve.progress import progress
     from mretrieve.reproduce import reproduce_many
     from mretrieve.reproduction import Settings
 
     settings = [
-        Settings(one, model or "e5-small", device, dtype, (fusion or "") if one == "hybrid" else "")
-        for one in _modes(retriever)
+        Settings(one, model or "e5-small", device, dtype or "auto", (fusion or "") if one == "hybrid" else "")
+        for one in _modes(retriever or "bm25")
     ]
     with progress(resumable=True) as on_progress:
         done = reproduce_many(
@@ -141,6 +154,59 @@ def reproduce(
     else:
         report.write(_table(done.results))
         _tell_notes(done.results)
+
+
+def _refuse_beside_recipe(options: dict[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(f"A recipe says this itself: leave out {' and '.join(given)}, or change the recipe.")
+
+
+def _reproduce_recipe(
+    path: Path,
+    address: str | None,
+    *,
+    out: Path,
+    split: str,
+    root: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    from mretrieve.progress import progress
+    from mretrieve.reproduce_recipe import reproduce_recipe
+
+    with progress(resumable=True) as on_progress:
+        done = reproduce_recipe(
+            path, out, address=address, split=split, root=root, device=device, on_progress=on_progress
+        )
+    checked = [score for score in done.scores if score.as_expected is not None]
+    missed = [score.measure for score in checked if not score.as_expected]
+    if as_json:
+        report.write_json(done.to_dict())
+    else:
+        report.write(_expectations(done))
+    if missed:
+        report.tell(f"{path}: {', '.join(missed)} not as expected")
+        raise typer.Exit(1)
+    if checked:
+        report.tell(f"{path}: reproduced")
+    else:
+        report.tell(f"{path} expects no score: write those measured under `expect`.")
+
+
+def _expectations(done: "Reproduction") -> str:
+    words = {True: "as expected", False: "not as expected", None: "nothing expected"}
+    rows = []
+    for score in done.scores:
+        cells = [f"{done.address}/{done.split}", done.retriever, score.measure, f"{score.measured:.4f}"]
+        if score.expected is None:
+            cells += ["", "", ""]
+        else:
+            off = score.measured - score.expected
+            cells += [f"{score.expected:.4f}", f"{off:+.4f}", f"{score.tolerance:g}"]
+        rows.append([*cells, words[score.as_expected]])
+    header = ["collection", "retriever", "measure", "measured", "expected", "difference", "tolerance"]
+    return report.table([*header, "verdict"], rows)
 
 
 def _modes(names: str) -> list[types.Mode]:

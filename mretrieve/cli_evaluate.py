@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-def _option(*names: str, help: str, metavar: str | None = None) -> typer.models.OptionInfo:
-    """An option whose help says what holds by default."""
-    info: typer.models.OptionInfo = typer.Option(*names, help=help, metavar=metavar, show_default=False)
-    return info
-
-
 OneRun = Annotated[Path, typer.Argument(metavar="RUN", help="TREC run, gzipped or not.")]
 FirstRun = Annotated[Path, typer.Argument(metavar="RUN_A", help="TREC run to start from.")]
 SecondRun = Annotated[Path, typer.Argument(metavar="RUN_B", help="TREC run to hold against it.")]
@@ -37,7 +31,7 @@ LanguagesIn = Annotated[
 ]
 Depth = Annotated[int, typer.Option(metavar="N", help="Ranks to look at.")]
 OwnLanguages = Annotated[
-    Path | None, _option(metavar="QUERIES", help="The queries, for the share of their own languages.")
+    Path | None, take.option(metavar="QUERIES", help="The queries, for the share of their own languages.")
 ]
 Variants = Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .jsonl; .gz packs it.")]
 VariantKind = Annotated[
@@ -46,16 +40,16 @@ VariantKind = Annotated[
 ]
 Rate = Annotated[
     float | None,
-    _option(
+    take.option(
         metavar="X",
         help="Share of words to change; typo 0.2, romanise 1, code-mix and camouflage 0.5 by default.",
     ),
 ]
 Dictionary = Annotated[
-    Path | None, _option(metavar="FILE.tsv", help="For code-mix: lines of word<TAB>translation.")
+    Path | None, take.option(metavar="FILE.tsv", help="For code-mix: lines of word<TAB>translation.")
 ]
 ParallelText = Annotated[
-    Path | None, _option(metavar="FILE", help="For code-mix: parallel text to learn translations from.")
+    Path | None, take.option(metavar="FILE", help="For code-mix: parallel text to learn translations from.")
 ]
 Into = Annotated[str, typer.Option(metavar="CODE", help="Language to mix in, of the parallel text.")]
 Bitexts = Annotated[
@@ -273,12 +267,13 @@ def perturb(
     """
     from mretrieve.datasets.queries import read_queries
     from mretrieve.evaluate.perturb import perturb as make
-    from mretrieve.evaluating import read_dictionaries, with_query_languages, write_queries
+    from mretrieve.evaluating import read_dictionaries, write_queries
+    from mretrieve.rank.queries import with_languages
 
     given = read_queries(queries)
     dictionaries = None
     if kind == "code-mix":
-        given = with_query_languages(given)
+        given = with_languages(given)
         known = {query.lang for query in given if query.lang}
         dictionaries = read_dictionaries(known, into=into, dictionary=dictionary, parallel=parallel)
     made = make(given, kind, rate=rate, seed=seed, dictionaries=dictionaries)

@@ -27,40 +27,31 @@ Recall = Annotated[
 RecallAt = Annotated[int, typer.Option(metavar="N", min=1, help="Hits that recall is taken of.")]
 HeldQueries = Annotated[
     Path | None,
-    typer.Option(
-        metavar="QUERIES",
-        help="Queries to measure by; by default documents of the index.",
-        show_default=False,
-    ),
+    take.option(metavar="QUERIES", help="Queries to measure by; by default documents of the index."),
 ]
 HowMany = Annotated[int, typer.Option("--n", metavar="N", min=1, help="Queries or documents, at most.")]
 AllVectors = Annotated[
     Path | None,
-    typer.Option(
+    take.option(
         metavar="FILE.npy",
         help="Vectors of all documents, by `mretrieve encode`; by default as the index holds them.",
-        show_default=False,
     ),
 ]
 Curve = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE.png", help="Picture to write; INDEX.recall.png by default.", show_default=False
-    ),
+    take.option(metavar="FILE.png", help="Picture to write; INDEX.recall.png by default."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Measure, and leave the index as it is.")]
 Documents = Annotated[int, typer.Option(metavar="N", min=1, help="Documents, one vector each.")]
 Dim = Annotated[
     int | None,
-    typer.Option(
-        metavar="N", min=1, help="Dimensions of the vectors; the model's by default.", show_default=False
-    ),
+    take.option(metavar="N", min=1, help="Dimensions of the vectors; the model's by default."),
 ]
 PlannedModel = Annotated[
     str | None,
-    typer.Option(metavar="MODEL", help="Model whose encoding is timed, too.", show_default=False),
+    take.option(metavar="MODEL", help="Model whose encoding is timed, too."),
 ]
-Factory = Annotated[str, typer.Option(metavar="auto|FACTORY", help="FAISS factory string.")]
+Factory = Annotated[str, typer.Option(metavar="auto|small|FACTORY", help="FAISS factory string.")]
 Calibrate = Annotated[bool, typer.Option("--calibrate", help="Measure this machine anew.")]
 
 

@@ -35,26 +35,22 @@ Indexes = Annotated[
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option(
+    take.option(
         "--model",
         metavar="MODEL",
         help="e5-small (the default), a sentence-transformers folder, or a hub id; NAME=MODEL for another "
         "name; may be given many times.",
-        show_default=False,
     ),
 ]
-Reranker = Annotated[
-    str | None, typer.Option(metavar="MODEL", help="Cross-encoder for /v1/rerank.", show_default=False)
-]
+Reranker = Annotated[str | None, take.option(metavar="MODEL", help="Cross-encoder for /v1/rerank.")]
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 for all.")]
 Port = Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port to listen on; 0 for any.")]
 KeyFile = Annotated[
     Path | None,
-    typer.Option(
+    take.option(
         "--api-key-file",
         metavar="FILE",
         help="A key on each line, rpm=N and only=embeddings,search behind it where wanted.",
-        show_default=False,
     ),
 ]
 Insecure = Annotated[
@@ -62,21 +58,18 @@ Insecure = Annotated[
 ]
 Cors = Annotated[
     list[str] | None,
-    typer.Option(
+    take.option(
         metavar="ORIGIN",
         help="Web origin that may call from a browser, '*' for any; may be given many times.",
-        show_default=False,
     ),
 ]
 RateLimit = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="Requests per minute of each key or address.", show_default=False),
+    take.option(metavar="N", min=1, help="Requests per minute of each key or address."),
 ]
 TokenTable = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", help="cl100k_base.tiktoken, where it cannot be fetched.", show_default=False
-    ),
+    take.option(metavar="FILE", help="cl100k_base.tiktoken, where it cannot be fetched."),
 ]
 
 

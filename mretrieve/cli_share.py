@@ -31,10 +31,9 @@ IndexType = Annotated[
 ]
 Dedup = Annotated[
     str | None,
-    typer.Option(
+    take.option(
         metavar="exact|near[:T]",
         help="Leave out documents that say the same as an earlier one, or nearly so.",
-        show_default=False,
     ),
 ]
 Private = Annotated[bool, typer.Option("--private", help="Let its owner alone read a new repository.")]

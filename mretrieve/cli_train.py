@@ -13,9 +13,7 @@ app = typer.Typer()
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="Training recipe; see `training/`.")]
 RunFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--run", metavar="FOLDER", help="Where all goes; training/runs/NAME by default.", show_default=False
-    ),
+    take.option("--run", metavar="FOLDER", help="Where all goes; training/runs/NAME by default."),
 ]
 Smoke = Annotated[bool, typer.Option("--smoke", help="Run the recipe's small version, a few steps.")]
 Folder = Annotated[
@@ -24,20 +22,15 @@ Folder = Annotated[
 Triples = Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="File to write; .gz packs it.")]
 PoolIndex = Annotated[
     Path | None,
-    typer.Option(
+    take.option(
         "--index",
         metavar="INDEX",
         help="Where to look for negatives; by default OUT.index, built of SOURCE if it is not there.",
-        show_default=False,
     ),
 ]
 Also = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="SOURCE",
-        help="Another folder that OUT.index is built of; may be given many times.",
-        show_default=False,
-    ),
+    take.option(metavar="SOURCE", help="Another folder that OUT.index is built of; may be given many times."),
 ]
 AnySplit = Annotated[bool, typer.Option("--any-split", help="Allow judgements that are not for training.")]
 Split = Annotated[str, typer.Option(metavar="NAME", help="Judgements: the file qrels/NAME.tsv.")]
@@ -54,7 +47,7 @@ Strategy = Annotated[
 ]
 Reranker = Annotated[
     str | None,
-    typer.Option(metavar="MODEL", help="Cross-encoder that checks what is left.", show_default=False),
+    take.option(metavar="MODEL", help="Cross-encoder that checks what is left."),
 ]
 To = Annotated[str, typer.Option("--to", metavar="CODES", help="Target languages, separated by commas.")]
 Engine = Annotated[
@@ -64,16 +57,11 @@ Engine = Annotated[
 Translated = Annotated[Path, typer.Argument(metavar="OUT", help="Folder or file to make.")]
 From = Annotated[
     str | None,
-    typer.Option(
-        "--from",
-        metavar="CODES",
-        help="Source languages; all that the engine knows by default.",
-        show_default=False,
-    ),
+    take.option("--from", metavar="CODES", help="Source languages; all that the engine knows by default."),
 ]
 OnlySplit = Annotated[
     str | None,
-    typer.Option("--split", metavar="NAME", help="Only what qrels/NAME.tsv names.", show_default=False),
+    take.option("--split", metavar="NAME", help="Only what qrels/NAME.tsv names."),
 ]
 Across = Annotated[
     bool, typer.Option("--across", help="Judge questions of each language with documents of each other one.")
@@ -81,9 +69,7 @@ Across = Annotated[
 Evaluation = Annotated[
     bool, typer.Option("--evaluation", help="Translate data for evaluation, never to be trained on.")
 ]
-Cache = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Where translations are kept.", show_default=False)
-]
+Cache = Annotated[Path | None, take.option(metavar="FILE", help="Where translations are kept.")]
 Beams = Annotated[int, typer.Option(metavar="N", help="Hypotheses that a translation model follows.")]
 Only = Annotated[Literal["all", "documents", "queries"], typer.Option(help="What is translated.")]
 

@@ -25,20 +25,17 @@ Indexes = Annotated[
 ]
 Host = Annotated[
     str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        help="Where to listen; $GRADIO_SERVER_NAME, or this machine only, by default.",
-        show_default=False,
+    take.option(
+        metavar="ADDRESS", help="Where to listen; $GRADIO_SERVER_NAME, or this machine only, by default."
     ),
 ]
 Port = Annotated[
     int | None,
-    typer.Option(
+    take.option(
         metavar="N",
         min=1,
         max=65535,
         help="$GRADIO_SERVER_PORT, or the first free one from 7860, by default.",
-        show_default=False,
     ),
 ]
 Browser = Annotated[bool, typer.Option("--browser", help="Open the page in this machine's browser.")]

@@ -15,13 +15,11 @@ Ids = Annotated[
 ]
 IdFile = Annotated[
     Path | None,
-    typer.Option("--from", metavar="FILE", help="File of ids, one a line.", show_default=False),
+    take.option("--from", metavar="FILE", help="File of ids, one a line."),
 ]
 Faiss = Annotated[
     str | None,
-    typer.Option(
-        metavar="auto|FACTORY", help="FAISS factory string; by default the index's own.", show_default=False
-    ),
+    take.option(metavar="auto|small|FACTORY", help="FAISS factory string; by default the index's own."),
 ]
 IgnoreMissing = Annotated[
     bool, typer.Option("--ignore-missing", help="Pass over ids that the index does not hold.")

@@ -1,7 +1,7 @@
 """What the commands of evaluation read: runs, languages of queries and documents, dictionaries, bitext."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from mretrieve.evaluate.dictionary import learn_dictionary, parse_dictionary
 from mretrieve.files import storage_errors
 from mretrieve.index.manifest import is_index
 from mretrieve.index.stages import OnProgress
-from mretrieve.languages import detect_languages, normalize_language
+from mretrieve.languages import complete_languages, normalize_language
+from mretrieve.rank.queries import with_languages
 from mretrieve.types import Qrels, Query, Run
 
 _ROWS_AT_ONCE = 4096
@@ -47,13 +48,7 @@ def read_query_languages(path: Path) -> dict[str, str]:
     Raises:
         InputError: as `read_queries`.
     """
-    return {query.query_id: query.lang or "und" for query in with_query_languages(read_queries(path))}
-
-
-def with_query_languages(queries: Sequence[Query]) -> list[Query]:
-    """Queries with their language filled in by detection where they have none."""
-    found = iter(detect_languages([query.text for query in queries if not query.lang]))
-    return [query if query.lang else replace(query, lang=next(found)) for query in queries]
+    return {query.query_id: query.lang or "und" for query in with_languages(read_queries(path))}
 
 
 def documents_of(run: Run, qrels: Qrels) -> set[str]:
@@ -80,8 +75,8 @@ def read_document_languages(address: str, wanted: Collection[str]) -> dict[str, 
     languages: dict[str, str] = {}
     documents = (one for one in open_source(address).documents() if one.doc_id in wanted)
     while chunk := list(islice(documents, _TEXTS_AT_ONCE)):
-        found = iter(detect_languages([one.contents for one in chunk if not one.lang]))
-        languages |= {one.doc_id: one.lang or next(found) or "und" for one in chunk}
+        found = complete_languages([one.contents for one in chunk], [one.lang for one in chunk])
+        languages |= {one.doc_id: lang or "und" for one, lang in zip(chunk, found, strict=True)}
     return languages
 
 

@@ -1,24 +1,27 @@
 """Build an index from a collection: read, detect languages, encode, and hand over to `index`."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal, Unpack
 
-from mretrieve.datasets.source import Source, open_source
+from mretrieve.datasets.source import Skipped, Source, open_source
 from mretrieve.encode.encoder import Encoder
-from mretrieve.encode.pieces import cut_into_pieces
+from mretrieve.encode.pieces import piece_cutter
 from mretrieve.errors import InputError, MissingDependencyError
-from mretrieve.index.analyzers import analyzer_of
+from mretrieve.index.analyzers import Analyzer, analyzer_named, analyzer_of
 from mretrieve.index.build import build
 from mretrieve.index.manifest import EncoderIdentity, Manifest, RankingEntry
-from mretrieve.index.plan import BuildPlan
-from mretrieve.index.stages import LexicalOptions, OnProgress, TextWriter
-from mretrieve.index.swap import check_target, plain_name
-from mretrieve.languages import detect_languages, normalize_language
+from mretrieve.index.plan import BuildPlan, read_notes, write_notes
+from mretrieve.index.stages import Encode, LexicalOptions, OnProgress, ShardEncoder, TextWriter
+from mretrieve.index.swap import building_folder, check_target, plain_name
+from mretrieve.index.terms import terms_for
+from mretrieve.languages import complete_languages, normalize_language
 from mretrieve.rank.fusion import Fusion
+from mretrieve.ray_workers import RayWorkers
 from mretrieve.recipe import Choices, Recipe
 from mretrieve.types import Document
 
@@ -43,7 +46,7 @@ def build_index(
     path: str | Path,
     *,
     recipe: Recipe | None = None,
-    device: str = "auto",
+    device: str | RayWorkers = "auto",
     overwrite: bool = False,
     on_error: Literal["stop", "skip"] = "stop",
     on_progress: OnProgress | None = None,
@@ -57,32 +60,35 @@ def build_index(
         source: a file or folder of documents, `sample`, an address such as `miracl/sw`, or an open source.
         path: the folder to make.
         recipe: all choices; by default the embedded model, the FAISS index that fits the size, and BM25.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu` or `cuda`; or many workers, who are called once all choices are good.
         overwrite: replace an index that stands at `path`.
         on_error: `skip` passes over documents that cannot be used and counts them.
         on_progress: called with a stage's name, how much of it is done, and of how much.
-        **choices: `model`, `dtype`, `faiss`, `lang`, `dense` or `lexical`, in place of the recipe's.
+        **choices: `model`, `dtype`, `faiss`, `lang`, `dense`, `lexical` or `bm25_terms`, in place of the
+            recipe's.
 
     Raises:
         InputError: the source, a choice or the target cannot be used.
-        MissingDependencyError: FAISS or Lucene is needed and not installed.
+        MissingDependencyError: FAISS, Lucene or Ray is needed and not installed.
     """
     recipe = (recipe or Recipe()).with_choices(**choices)
     documents = open_source(source, on_error=on_error)
     _check_target(Path(path), overwrite=overwrite)
     lang = "" if recipe.lang == "auto" else normalize_language(recipe.lang)
-    lexical, encoder = _lexical(recipe), encoder_of(recipe, device)
+    lexical = _lexical(recipe)
+    identity, encode = _encoding(recipe, device, documents)
     manifest = build(
-        with_languages(documents.documents(), lang=lang),
+        read_once(documents, Path(path), lang=lang),
         Path(path),
         plan=BuildPlan(
             source=f"{documents.fingerprint()} {on_error} {lang}",
-            encoder=identity_of(encoder, documents) if encoder else None,
+            encoder=identity,
             faiss=recipe.faiss.factory,
             lexical=lexical is not None,
             ranking=_ranking(recipe),
+            device="auto" if isinstance(device, RayWorkers) else device,
         ),
-        encode=encoder.encode_documents if encoder else None,
+        encode=encode,
         lexical=lexical,
         overwrite=overwrite,
         on_progress=on_progress,
@@ -90,14 +96,31 @@ def build_index(
     return IndexReport(manifest, documents)
 
 
+def read_once(source: Source, path: Path, *, lang: str) -> Iterator[Document]:
+    """The documents of a source with their languages, for a build at `path`.
+
+    A build that goes on may have them all and read nothing; `source` then says what it passed over when it
+    was read.
+    """
+    building = building_folder(plain_name(path))
+    notes = read_notes(building)  # reading starts to count anew
+    source.skipped = Skipped(Counter(notes.get("counts", {})), list(notes.get("examples", [])))
+    return _noting(source, building, lang)
+
+
+def _noting(source: Source, building: Path, lang: str) -> Iterator[Document]:
+    yield from with_languages(source.documents(), lang=lang)
+    write_notes(building, {"counts": source.skipped.counts, "examples": source.skipped.examples})
+
+
 def with_languages(documents: Iterable[Document], *, lang: str = "") -> Iterator[Document]:
     """Fill in the language where the data name none: with `lang`, or by detection if that is empty."""
     source = iter(documents)
     while chunk := list(islice(source, _DETECT_AT_ONCE)):
-        unknown = [document.contents for document in chunk if not document.lang]
-        found = iter([lang] * len(unknown) if lang else detect_languages(unknown))
-        for document in chunk:
-            yield document if document.lang else replace(document, lang=next(found))
+        known = [document.lang or lang for document in chunk]
+        found = complete_languages([document.contents for document in chunk], known)
+        for document, own in zip(chunk, found, strict=True):
+            yield replace(document, lang=own)
 
 
 def _check_target(path: Path, *, overwrite: bool) -> None:
@@ -109,6 +132,23 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
             f"The name {str(path)!r} is not UTF-8: choose another name for the index."
         ) from error
     check_target(plain_name(path), overwrite=overwrite)
+
+
+def _encoding(
+    recipe: Recipe, device: str | RayWorkers, source: Source
+) -> tuple[EncoderIdentity | None, Encode | ShardEncoder | None]:
+    """The model, and what makes vectors with it."""
+    if not isinstance(device, RayWorkers):
+        encoder = encoder_of(recipe, device)
+        return (identity_of(encoder, source), encoder.encode_documents) if encoder else (None, None)
+    encoder = encoder_of(recipe, "cpu")
+    if encoder is None:
+        raise InputError("Ray makes vectors, but --no-dense wants none: leave out one of them.")
+    workers_device = device.connect()
+    assert encoder.dim > 0  # asked while the encoder may still compute here
+    encoder.device = workers_device  # from now on it only says what they will do
+    identity = identity_of(encoder, source)
+    return identity, device.encoding(identity, n_tokens_of(source))
 
 
 def encoder_of(recipe: Recipe, device: str) -> Encoder | None:
@@ -133,8 +173,13 @@ def identity_of(encoder: Encoder, source: Source) -> EncoderIdentity:
         dim=encoder.dim,
         query_prefix=encoder.query_prefix,
         document_prefix=encoder.document_prefix,
-        dtype=encoder.expect(source.n_bytes // BYTES_PER_TOKEN),
+        dtype=encoder.expect(n_tokens_of(source)),
     )
+
+
+def n_tokens_of(source: Source) -> int:
+    """About how many tokens a source holds, without reading it."""
+    return source.n_bytes // BYTES_PER_TOKEN
 
 
 def _lasting_name(encoder: Encoder) -> str:
@@ -148,7 +193,7 @@ def _ranking(recipe: Recipe) -> RankingEntry:
     bm25 = recipe.bm25
     if bm25 is None:
         return RankingEntry(fusion=str(fusion))
-    return RankingEntry(fusion=str(fusion), k1=bm25.k1, b=bm25.b)
+    return RankingEntry(fusion=str(fusion), k1=bm25.k1, b=bm25.b, terms=bm25.terms)
 
 
 def _lexical(recipe: Recipe) -> LexicalOptions | None:
@@ -156,7 +201,7 @@ def _lexical(recipe: Recipe) -> LexicalOptions | None:
     if recipe.bm25 is None:
         return None
     try:
-        return lexical_options()
+        return lexical_options(recipe.bm25.terms, has_vectors=recipe.encoder is not None)
     except MissingDependencyError as error:
         if recipe.asks_for_bm25:
             raise
@@ -164,8 +209,15 @@ def _lexical(recipe: Recipe) -> LexicalOptions | None:
         return None
 
 
-def lexical_options() -> LexicalOptions:
+def lexical_options(
+    terms: str, *, has_vectors: bool = True, known: Mapping[str, str] | None = None
+) -> LexicalOptions:
     """How BM25 indexes are written, with Lucene.
+
+    Args:
+        terms: see `mretrieve.index.terms`.
+        has_vectors: whether the index has a dense part too.
+        known: language -> name of its analyzer, which it keeps, in an index that is added to.
 
     Raises:
         MissingDependencyError: Lucene, Java or pyjnius is not installed.
@@ -174,9 +226,15 @@ def lexical_options() -> LexicalOptions:
 
     find_all()  # says what is missing before anything is encoded
 
+    def analyzer(lang: str) -> Analyzer:
+        kept = analyzer_named(lang, known[lang]) if known and lang in known else None
+        return kept or analyzer_of(lang, terms_for(lang, terms, has_vectors=has_vectors))
+
+    cut = piece_cutter()
+
     def open_writer(folder: Path, lang: str) -> TextWriter:
         from mretrieve.index.lucene import LexicalWriter
 
-        return LexicalWriter(folder, lang, cut=cut_into_pieces)
+        return LexicalWriter(folder, lang, cut=cut, terms=analyzer(lang).terms)
 
-    return LexicalOptions(open_writer, lambda lang: str(analyzer_of(lang)))
+    return LexicalOptions(open_writer, lambda lang: str(analyzer(lang)))

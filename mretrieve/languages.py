@@ -129,6 +129,24 @@ def detect_languages(texts: Sequence[str], *, among: Collection[str] | None = No
     return [_detect(text, expected) for text in texts]
 
 
+def complete_languages(
+    texts: Sequence[str], known: Sequence[str], *, among: Collection[str] | None = None
+) -> list[str]:
+    """The language of each text: the known one, or by detection where that is empty.
+
+    Args:
+        texts: queries or documents.
+        known: one for each text.
+        among: as in `detect_languages`.
+
+    Returns:
+        One code per text; known ones as they were given.
+    """
+    unknown = [text for text, lang in zip(texts, known, strict=True) if not lang]
+    detected = iter(detect_languages(unknown, among=among) if unknown else [])
+    return [lang or next(detected) for lang in known]
+
+
 def _detect(text: str, expected: set[str] | None) -> str:
     sample = _sample(text)
     script = _main_script(sample)

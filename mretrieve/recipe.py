@@ -8,6 +8,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mretrieve.errors import InputError
+from mretrieve.evaluate.measures import parse_measures
+from mretrieve.index.terms import TermsChoice
+from mretrieve.types import Mode
 
 Dtype = Literal["auto", "fp32", "bf16", "int8"]
 
@@ -21,6 +24,7 @@ class Choices(TypedDict, total=False):
     lang: str | None
     dense: bool | None
     lexical: bool | None
+    bm25_terms: TermsChoice | None
 
 
 class _Part(BaseModel):
@@ -44,10 +48,15 @@ class FaissPart(_Part):
 
 
 class Bm25Part(_Part):
-    """BM25's parameters (Robertson & Zaragoza, 2009); the defaults are Anserini's."""
+    """BM25's parameters (Robertson & Zaragoza, 2009); the defaults of k1 and b are Anserini's.
+
+    `terms` are those of each language's analyzer, as Anserini has them, pieces of a multilingual vocabulary,
+    or both; `auto` is what was best for the language (`mretrieve.index.terms`).
+    """
 
     k1: Annotated[float, Field(ge=0)] = 0.9
     b: Annotated[float, Field(ge=0, le=1)] = 0.4
+    terms: TermsChoice = "auto"
 
 
 class FusionPart(_Part):
@@ -70,6 +79,46 @@ class FusionPart(_Part):
         return self.method if number is None else f"{self.method}:{number:g}"
 
 
+class ExpectPart(_Part):
+    """Scores that were reached, which `mretrieve reproduce --recipe` compares with those of now.
+
+    Keys besides these are measures; a score is from 0 to 1, or null where it is still to be measured.
+
+    Attributes:
+        split: topics and judgements; empty for the one that the collection is published with.
+        retriever: `bm25`, `dense` or `hybrid`; by default the most that the index allows.
+        tolerance: how far a score of now may be off.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Annotated[float, Field(ge=0, le=1)] | None] = Field(init=False)
+
+    split: str = ""
+    retriever: Mode | None = None
+    tolerance: Annotated[float, Field(ge=0)] = 0.0005
+
+    @model_validator(mode="after")
+    def _names_measures(self) -> Self:
+        known = ", ".join(type(self).model_fields)
+        for name in self.__pydantic_extra__:
+            try:
+                parse_measures([name])
+            except InputError as error:
+                near = get_close_matches(name, type(self).model_fields, n=1)
+                hint = f" (did you mean {near[0]}?)" if near else ""
+                raise ValueError(f"{name} is neither one of {known}{hint} nor a measure: {error}") from error
+        return self
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """Measure, in its usual spelling -> score."""
+        return {
+            name: self.__pydantic_extra__[given]
+            for given in self.__pydantic_extra__
+            for name in parse_measures([given])
+        }
+
+
 class Recipe(_Part):
     """An index recipe. `encoder: null` or `bm25: null` leaves that part out.
 
@@ -82,6 +131,7 @@ class Recipe(_Part):
     faiss: FaissPart = FaissPart()
     bm25: Bm25Part | None = Bm25Part()
     fusion: FusionPart | None = None
+    expect: ExpectPart | None = None
 
     @property
     def asks_for_bm25(self) -> bool:
@@ -109,8 +159,9 @@ class Recipe(_Part):
             change["faiss"] = FaissPart(factory=made["faiss"])
         if "lang" in made:
             change["lang"] = made["lang"]
-        if "lexical" in made:
-            change["bm25"] = (self.bm25 or Bm25Part()) if made["lexical"] else None
+        bm25 = self._chosen_bm25(made)
+        if "lexical" in made or bm25 is not self.bm25:
+            change["bm25"] = bm25
         recipe = self.model_copy(update=change)
         if recipe.encoder is None and recipe.bm25 is None:
             raise InputError(
@@ -118,6 +169,18 @@ class Recipe(_Part):
                 "(`encoder: null` or `bm25: null` in a recipe)."
             )
         return recipe
+
+    def _chosen_bm25(self, made: dict[str, Any]) -> Bm25Part | None:
+        bm25 = (self.bm25 or Bm25Part()) if made.get("lexical", self.bm25) else None
+        terms = made.get("bm25_terms")
+        if terms is None:
+            return bm25
+        if bm25 is None:
+            raise InputError(
+                f"BM25's terms {terms!r} were chosen for an index without BM25: leave out --bm25-terms, or "
+                "let it have BM25."
+            )
+        return bm25.model_copy(update={"terms": terms})
 
     def _chosen_encoder(self, made: dict[str, Any]) -> EncoderPart | None:
         encoder = (self.encoder or EncoderPart()) if made.get("dense", self.encoder) else None
@@ -181,5 +244,6 @@ def _known_keys(parents: list[Any]) -> list[str]:
         "faiss": FaissPart,
         "bm25": Bm25Part,
         "fusion": FusionPart,
+        "expect": ExpectPart,
     }
     return list((parts[parents[0]] if parents else Recipe).model_fields)

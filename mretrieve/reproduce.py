@@ -23,7 +23,7 @@ from mretrieve.evaluate.measures import evaluate
 from mretrieve.index.manifest import is_index
 from mretrieve.indexing import build_index
 from mretrieve.rank.retriever import Retriever
-from mretrieve.recipe import Bm25Part, EncoderPart, FaissPart, Recipe
+from mretrieve.recipe import Bm25Part, EncoderPart, ExpectPart, FaissPart, Recipe
 from mretrieve.reproduction import Reproduction, Reproductions, Score, Settings, verdict
 from mretrieve.types import Mode, Query
 
@@ -72,11 +72,11 @@ def reproduce(
     result_file, run_file = out / "results" / f"{name}.json", out / "runs" / f"{name}.trec"
     key = _key(collection, split, settings)
     if (done := _read_result(result_file, key)) is not None and run_file.is_file():
-        return _compare(done, address, collection)
+        return _compare(done, address, collection, settings)
     index = _index(collection, out, settings, on_progress)
     passages = _rank(collection, split, index, run_file, settings, on_progress)
     judged = collection.judgements(split)
-    means = evaluate(read_run(run_file), judged, list(collection.measures)).mean
+    means = evaluate(read_run(run_file), judged, _measures(collection, settings)).mean
     result = Reproduction(
         address=collection.address,
         split=split,
@@ -90,7 +90,7 @@ def reproduce(
         scores=tuple(Score(measure, value, None, "") for measure, value in means.items()),
         run=str(run_file),
     )
-    result = _compare(result, address, collection)
+    result = _compare(result, address, collection, settings)
     _write_json(result_file, {"key": key, **result.to_dict()})
     return result
 
@@ -154,8 +154,20 @@ def _wanted(address: str | None) -> list[Address]:
     return found
 
 
-def _compare(result: Reproduction, address: Address, collection: Collection) -> Reproduction:
-    """Put the published scores beside the measured ones; they may have changed since a result was kept."""
+def _measures(collection: Collection, settings: Settings) -> list[str]:
+    """Those of the collection, and what the recipe expects besides."""
+    return list(dict.fromkeys([*collection.measures, *_expected(settings).scores]))
+
+
+def _expected(settings: Settings) -> ExpectPart:
+    return (settings.recipe and settings.recipe.expect) or ExpectPart()
+
+
+def _compare(
+    result: Reproduction, address: Address, collection: Collection, settings: Settings
+) -> Reproduction:
+    """Put published and expected scores beside the measured ones; they may have changed since then."""
+    expect = _expected(settings)
     system: System | None = None
     same = False
     if address.benchmark is not None:
@@ -164,29 +176,24 @@ def _compare(result: Reproduction, address: Address, collection: Collection) -> 
     for score in result.scores:
         published = system.score(score.measure, collection.lang) if system else None
         word = verdict(score.measured, published, same=same, complete=result.complete)
-        scores.append(Score(score.measure, score.measured, published, word))
+        expected = expect.scores.get(score.measure)
+        scores.append(Score(score.measure, score.measured, published, word, expected, expect.tolerance))
     name, source = (system.name, system.source) if system else ("", "")
     return replace(result, scores=tuple(scores), compared_with=name, source=source)
 
 
 def _index(collection: Collection, out: Path, settings: Settings, on_progress: OnProgress | None) -> Path:
-    """An index of the collection with the parts that the retriever needs, built once.
-
-    BM25 alone has an index of its own; that of a model has both parts, for both of its retrievers.
-    """
-    lexical_only = settings.retriever == "bm25"
-    recipe = Recipe(
-        encoder=None if lexical_only else EncoderPart(model=settings.model),
-        faiss=FaissPart(factory="Flat"),  # exact: no recall is lost to the index
-        bm25=Bm25Part(),
-    )
-    part = "bm25" if lexical_only else Path(settings.model).name.replace("@", "-")
-    path = out / "indexes" / f"{_slug(collection.address)}.{part}"
+    """An index of the collection with the parts that the retriever needs, built once."""
+    recipe = settings.recipe
+    if recipe is None:
+        recipe = Recipe(
+            encoder=None if settings.retriever == "bm25" else EncoderPart(model=settings.model),
+            faiss=FaissPart(factory="Flat"),  # exact: no recall is lost to the index
+            bm25=Bm25Part(terms="analyzer"),  # as published
+        )
+    path = out / "indexes" / f"{_slug(collection.address)}.{settings.index}"
     marker = path.with_name(f"{path.name}.json")
-    built_of = {
-        "source": collection.source().fingerprint(),
-        "model": None if lexical_only else settings.model,
-    }
+    built_of = {"source": collection.source().fingerprint(), "recipe": _built_by(recipe)}
     if is_index(path) and _read_json(marker) == built_of:
         return path
     build_index(
@@ -199,6 +206,11 @@ def _index(collection: Collection, out: Path, settings: Settings, on_progress: O
     )
     _write_json(marker, built_of)
     return path
+
+
+def _built_by(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe an index depends on, for JSON."""
+    return recipe.model_dump(mode="json", exclude={"collection", "expect"})
 
 
 def _rank(
@@ -234,7 +246,10 @@ def _key(collection: Collection, split: str, settings: Settings) -> str:
     """Digest of all that a result depends on."""
     judged = [*collection.topics[split], *collection.qrels[split]]
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in judged]
-    parts = [collection.source().fingerprint(), split, states, collection.measures, asdict(settings)]
+    built_by = None if settings.recipe is None else _built_by(settings.recipe)
+    ranked_by = asdict(replace(settings, recipe=None))
+    measures = _measures(collection, settings)
+    parts = [collection.source().fingerprint(), split, states, measures, ranked_by, built_by]
     return sha256(repr(parts).encode()).hexdigest()
 
 

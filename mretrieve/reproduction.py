@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mretrieve.recipe import Recipe
 from mretrieve.types import Mode
 
 EXACT = 0.0005
@@ -23,6 +24,8 @@ class Settings:
         device: `auto`, `cpu` or `cuda`.
         dtype: number type of the model.
         fusion: how hybrid joins its legs; empty for the default.
+        recipe: how the index is built; by default exactly, with the terms of BM25 that Anserini has.
+        name: of the recipe.
     """
 
     retriever: Mode = "bm25"
@@ -30,29 +33,44 @@ class Settings:
     device: str = "auto"
     dtype: str = "auto"
     fusion: str = ""
+    recipe: Recipe | None = None
+    name: str = ""
 
     @property
     def label(self) -> str:
         """What tells its files from others."""
-        if self.retriever == "bm25":
+        if self.recipe is None and self.retriever == "bm25":
             return "bm25"
-        name = Path(self.model).name.replace("@", "-")
-        return f"{self.retriever}.{name}" + (f".{self.fusion.replace(':', '-')}" if self.fusion else "")
+        return f"{self.retriever}.{self.index}" + (f".{self.fusion.replace(':', '-')}" if self.fusion else "")
+
+    @property
+    def index(self) -> str:
+        """What tells its index from others: BM25 alone has its own, a model one for both retrievers."""
+        if self.recipe is not None:
+            return f"recipe-{self.name}"
+        return "bm25" if self.retriever == "bm25" else Path(self.model).name.replace("@", "-")
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One measure beside what is published of it."""
+    """One measure beside what is published of it, and what a recipe expects give or take a tolerance."""
 
     measure: str
     measured: float
     published: float | None
     verdict: str
+    expected: float | None = None
+    tolerance: float = 0.0
 
     @property
     def difference(self) -> float | None:
         """Measured minus published."""
         return None if self.published is None else self.measured - self.published
+
+    @property
+    def as_expected(self) -> bool | None:
+        """Whether it is what the recipe says; None where that says nothing."""
+        return None if self.expected is None else abs(self.measured - self.expected) <= self.tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +113,7 @@ class Reproduction:
         values = asdict(self)
         for score, value in zip(self.scores, values["scores"], strict=True):
             value["difference"] = score.difference
+            value["as_expected"] = score.as_expected
         return {**values, "complete": self.complete}
 
     @classmethod

@@ -16,7 +16,7 @@ from mretrieve.index.manifest import Manifest, check_encoder
 from mretrieve.index.open import open_index
 from mretrieve.index.stages import Encode, LexicalOptions, OnProgress
 from mretrieve.index.update import Change, Parts, add_documents, compact, delete_documents
-from mretrieve.indexing import lexical_options, with_languages
+from mretrieve.indexing import lexical_options, read_once
 from mretrieve.languages import normalize_language
 
 
@@ -60,10 +60,10 @@ def add_to_index(
     documents = open_source(source, on_error=on_error)
     code = "" if lang == "auto" else normalize_language(lang)
     change = add_documents(
-        with_languages(documents.documents(), lang=code),
+        read_once(documents, Path(path), lang=code),
         Path(path),
         source=f"{documents.fingerprint()} {on_error} {code}",
-        parts=Parts(_encode(path, manifest, model=model, device=device), _lexical(manifest)),
+        parts=Parts(_encode(path, manifest, model=model, device=device), _lexical(manifest), device),
         on_progress=on_progress,
     )
     return AddReport(change, documents)
@@ -124,7 +124,7 @@ def compact_index(
     return compact(
         Path(path),
         factory=faiss or _factory(manifest),
-        parts=Parts(None if manifest.dense is None else encode, _lexical(manifest)),
+        parts=Parts(None if manifest.dense is None else encode, _lexical(manifest), device),
         on_progress=on_progress,
     )
 
@@ -146,19 +146,21 @@ def read_ids(path: Path) -> list[str]:
 
 
 def _factory(manifest: Manifest) -> str:
-    """`auto` where the index has what `auto` chose for its size, so that a larger one gets a better one."""
+    """`auto` or `small` where the index has what that chose for its size: a larger one gets another."""
     if manifest.dense is None or manifest.encoder is None:
         return "auto"
-    from mretrieve.index.faiss import choose_factory
+    from mretrieve.index.faiss import NAMED
 
-    first = next(iter(manifest.segments.values()))
-    chosen = choose_factory(first.documents, manifest.encoder.dim)
-    return "auto" if chosen == manifest.dense.factory else manifest.dense.factory
+    n_documents, dim = next(iter(manifest.segments.values())).documents, manifest.encoder.dim
+    factory = manifest.dense.factory
+    return next((name for name, choose in NAMED.items() if choose(n_documents, dim) == factory), factory)
 
 
 def _lexical(manifest: Manifest) -> LexicalOptions | None:
-    has_bm25 = any(entry.analyzer is not None for entry in manifest.languages.values())
-    return lexical_options() if has_bm25 else None
+    known = {lang: entry.analyzer for lang, entry in manifest.languages.items() if entry.analyzer is not None}
+    if not known:
+        return None
+    return lexical_options(manifest.ranking.terms, has_vectors=manifest.dense is not None, known=known)
 
 
 def _encode(path: str | Path, manifest: Manifest, *, model: str | None, device: str) -> Encode | None:

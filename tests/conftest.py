@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,12 @@ def small_index(tmp_path_factory, model, collection):
     path = tmp_path_factory.mktemp("index") / "small"
     build_index(collection, path, model=str(model))
     return path
+
+
+@pytest.fixture
+def own_index(tmp_path, small_index):
+    """A copy of `small_index`, to change."""
+    return shutil.copytree(small_index, tmp_path / "idx")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mretrieve.datasets.catalogue import benchmarks
+from mretrieve.datasets.hf import read_judgements, read_topics
+from mretrieve.datasets.layout import find
 from mretrieve.datasets.qrels import read_qrels
 from mretrieve.datasets.queries import read_queries
 from mretrieve.datasets.source import SAMPLE, open_source
@@ -30,15 +32,40 @@ class Small:
         return sum(map(len, self.qrels.values()))
 
 
+def splits_of(name):
+    """Language and split of all published topics of a benchmark."""
+    languages = benchmarks()[name].languages
+    return [(lang, split) for lang, entry in languages.items() for split in entry.splits]
+
+
+def assert_all_published(name, layout, lang, split):
+    """All topics and judgements of a split are in its official files, and every topic is judged.
+
+    `layout` is the module that knows where these files are.
+    """
+    n_topics, n_judgements = benchmarks()[name].languages[lang].splits[split]
+    topics = read_topics(find(SHARED, layout.topics(lang, split), whole=True))
+    qrels = read_judgements(find(SHARED, layout.qrels(lang, split), whole=True))
+    assert len(topics) == n_topics
+    assert sum(map(len, qrels.values())) == n_judgements
+    assert {topic.query_id for topic in topics} == set(qrels)
+
+
 def of_sample(lang, *, n_queries=40):
     """The package's own passages of a language, which is there everywhere."""
     return _small(SAMPLE, SAMPLE / "qrels" / "test.tsv", lang, n_queries)
 
 
-def of_tydi(lang, *, role="eval", split="test", n_queries=None):
-    """TyDi QA's passages of a language, where the shared data are."""
+def of_tydi(lang, *, role="eval", split="test", n_queries=None, n_documents=None):
+    """TyDi QA's passages of a language, where the shared data are: judged ones, and the first others."""
     folder = SHARED / role / f"{lang}-tydiqa"
-    return _small(folder, folder / "qrels" / f"{split}.tsv", lang, n_queries)
+    small = _small(folder, folder / "qrels" / f"{split}.tsv", lang, n_queries)
+    if n_documents is not None:
+        judged = {doc_id for grades in small.qrels.values() for doc_id in grades}
+        others = [d.doc_id for d in small.documents if d.doc_id not in judged]
+        kept = judged.union(others[: max(0, n_documents - len(judged))])
+        small.documents[:] = [d for d in small.documents if d.doc_id in kept]
+    return small
 
 
 def _small(folder, qrels_file, lang, n_queries):

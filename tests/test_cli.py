@@ -137,6 +137,19 @@ def test_parts_may_be_left_out(command, tmp_path, collection, model):
     assert hit["bm25_rank"] == 1 and hit["dense_rank"] is None
 
 
+def test_terms_of_bm25_may_be_chosen(command, tmp_path, collection):
+    names = {}
+    for terms in ("analyzer", "both"):
+        command("index", collection, tmp_path / terms, "--no-dense", "--bm25-terms", terms)
+        names[terms] = command("info", tmp_path / terms, "--json").json["languages"]["en"]["analyzer"]
+    assert names["both"] == names["analyzer"] + "+xlm-r-pieces-1"
+    # The analyzer leaves "the" out, pieces do not.
+    assert command("search", tmp_path / "analyzer", "the", "--lang", "en", "--json").json == []
+    assert len(command("search", tmp_path / "both", "the", "--lang", "en", "--json").json) == 2
+    done = command("index", collection, tmp_path / "none", "--no-lexical", "--bm25-terms", "both")
+    assert done.status == 2 and "leave out --bm25-terms, or let it have BM25" in done.stderr
+
+
 def test_options_go_before_the_recipe(command, tmp_path, collection, model):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
@@ -342,9 +355,9 @@ def test_info_tells_what_an_index_holds(command, small_index, model):
     assert told["bm25"] == "k1 0.9, b 0.4"
     assert re.match(r"Java \d+\S* \(.+\), Lucene \d", told["java"])
     assert [line.split() for line in languages.splitlines()[1:4]] == [
-        ["de", "2", "GermanAnalyzer"],
-        ["en", "2", "DefaultEnglishAnalyzer"],
-        ["ar", "1", "ArabicAnalyzer"],
+        ["de", "2", "GermanAnalyzer+xlm-r-pieces-1"],
+        ["en", "2", "DefaultEnglishAnalyzer+xlm-r-pieces-1"],
+        ["ar", "1", "ArabicAnalyzer+xlm-r-pieces-1"],
     ]
 
 

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mretrieve import cli, cli_mcp
-
-PROGRAM = "from mretrieve import cli, cli_mcp; cli.app.add_typer(cli_mcp.app); cli.main()"
 ROOT = Path(__file__).resolve().parents[1]
 HELLO = {
     "jsonrpc": "2.0",
@@ -25,7 +22,7 @@ HELLO = {
 
 def run(*arguments, given=""):
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, "mcp", *map(str, arguments)],
+        [sys.executable, "-m", "mretrieve.cli", "mcp", *map(str, arguments)],
         input=given,
         capture_output=True,
         text=True,
@@ -35,16 +32,8 @@ def run(*arguments, given=""):
     )
 
 
-@pytest.fixture
-def wired(monkeypatch, command):
-    """`command`, also before the command line has the command."""
-    monkeypatch.setattr(cli.app, "registered_groups", list(cli.app.registered_groups))
-    cli.app.add_typer(cli_mcp.app)
-    return command
-
-
-def test_help_says_what_an_agent_needs(wired):
-    done = wired("mcp", "--help")
+def test_help_says_what_an_agent_needs(command):
+    done = command("mcp", "--help")
     assert done.status == 0
     assert "Model Context Protocol" in " ".join(done.stdout.split())
     assert "as the command in an agent's settings" in " ".join(done.stdout.split())
@@ -70,9 +59,9 @@ def test_a_line_that_is_no_json_is_told_once_and_does_no_harm(small_index):
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty"])
-def test_what_is_no_index_is_told_before_anything_is_served(wired, tmp_path, name):
+def test_what_is_no_index_is_told_before_anything_is_served(command, tmp_path, name):
     (tmp_path / "empty").mkdir()
-    done = wired("mcp", tmp_path / name)
+    done = command("mcp", tmp_path / name)
     assert (done.status, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
     assert "mretrieve index" in done.stderr or "is not an index" in done.stderr

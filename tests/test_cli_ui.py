@@ -11,14 +11,12 @@ import pytest
 from mretrieve import cli_ui
 from mretrieve.errors import InputError, MissingDependencyError
 
-RUN = "from mretrieve import cli, cli_ui; cli.app.add_typer(cli_ui.app); cli.main()"
-
 
 def run(*arguments):
     """`mretrieve ui ARGUMENTS...` in a process of its own, since Gradio leaves its event loops open."""
     if importlib.util.find_spec("gradio") is None:
         pytest.skip("Gradio is not installed")
-    command = [sys.executable, "-c", RUN, "ui", *map(str, arguments)]
+    command = [sys.executable, "-m", "mretrieve.cli", "ui", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 

@@ -1,8 +1,5 @@
-import shutil
-
 import pytest
 
-from mretrieve import cli, cli_update
 from mretrieve.serve.settings import Settings
 from tests.conftest import COLLECTION, write_jsonl
 from tests.serve.live import live, wait_until
@@ -14,19 +11,9 @@ NEW = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _hooked_in(monkeypatch):
-    """The commands are part of the command line, whether `cli.py` names them or not yet."""
-    groups = [group.typer_instance for group in cli.app.registered_groups]
-    if cli_update.app not in groups:
-        monkeypatch.setattr(cli.app, "registered_groups", [*cli.app.registered_groups])
-        cli.app.add_typer(cli_update.app)
-
-
 @pytest.fixture
-def index(tmp_path, small_index):
-    shutil.copytree(small_index, tmp_path / "idx")
-    return tmp_path / "idx"
+def index(own_index):
+    return own_index
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 
 from mretrieve.errors import InputError, MissingDependencyError
 from mretrieve.index import jvm
+from mretrieve.index.analyzers import analyzer_named
 from mretrieve.index.open import open_index, verify
 from mretrieve.indexing import build_index, with_languages
 from mretrieve.recipe import Bm25Part, EncoderPart, FusionPart, Recipe
@@ -65,6 +66,27 @@ def test_the_recipe_is_kept_in_the_manifest(tmp_path, collection, model):
     manifest = build_index(collection, tmp_path / "idx", recipe=recipe).manifest
     assert (manifest.encoder.query_prefix, manifest.encoder.document_prefix) == ("q: ", "d: ")
     assert (manifest.ranking.fusion, manifest.ranking.k1, manifest.ranking.b) == ("minmax:0.7", 1.2, 0.75)
+
+
+def test_terms_of_bm25_are_chosen_by_language(tmp_path, model):
+    texts = {"de": "Der Hund schläft", "fr": "Le chien dort", "th": "หมานอน", "sw": "Mbwa analala"}
+    source = write_jsonl(
+        tmp_path / "docs.jsonl", [{"_id": lang, "text": text, "lang": lang} for lang, text in texts.items()]
+    )
+
+    def terms(name, **choices):
+        manifest = build_index(source, tmp_path / name, **choices).manifest
+        return {
+            lang: analyzer_named(lang, entry.analyzer).terms for lang, entry in manifest.languages.items()
+        }
+
+    # German is best by both; French by both alone, but not beside vectors (`mretrieve.index.terms`).
+    auto = {"de": "both", "fr": "analyzer", "sw": "pieces", "th": "analyzer"}
+    assert terms("hybrid", model=str(model)) == auto
+    assert terms("bm25", dense=False) == {**auto, "fr": "both"}
+    assert terms("asked", dense=False, bm25_terms="pieces") == dict.fromkeys(auto, "pieces")
+    anserini = {"de": "analyzer", "fr": "analyzer", "sw": "pieces", "th": "analyzer"}
+    assert terms("anserini", dense=False, bm25_terms="analyzer") == anserini
 
 
 def test_prompts_decide_the_vectors(tmp_path, collection, model):
@@ -158,6 +180,27 @@ def test_a_build_of_the_same_plan_goes_on_and_of_another_starts_afresh(
     other = make_checkpoint(tmp_path / "other", seed=5)
     build_index(collection, tmp_path / "idx", model=str(other), lexical=False, overwrite=True)
     assert calls == [6, 6]
+
+
+@pytest.mark.parametrize("change", ["build", "add"])
+def test_what_was_passed_over_is_told_when_a_build_goes_on(collection, tmp_path, monkeypatch, change):
+    from mretrieve.updating import add_to_index
+
+    source = write_jsonl(tmp_path / "in.jsonl", [{"_id": "a", "text": ""}, {"_id": "b", "text": "one text"}])
+    make, options = build_index, {"dense": False}
+    if change == "add":
+        build_index(collection, tmp_path / "idx", dense=False)
+        make, options = add_to_index, {}
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mretrieve.index.build.build_lexical_part", stop)
+        make(source, tmp_path / "idx", on_error="skip", **options)
+    skipped = make(source, tmp_path / "idx", on_error="skip", **options).source.skipped
+    assert (skipped.total, [f"{source}:1"]) == (1, [one[: len(f"{source}:1")] for one in skipped.examples])
+    assert not [*tmp_path.rglob("notes.json")]
 
 
 def test_the_sample_can_be_indexed_by_its_name(tmp_path):

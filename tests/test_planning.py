@@ -49,9 +49,10 @@ def test_a_real_build_takes_what_was_planned(cache, tmp_path, factory):
     assert spent / 5 < cost.building_seconds < spent * 5
 
 
-def test_rates_are_measured_once(cache, monkeypatch):
+def test_rates_are_measured_once_and_silently(cache, monkeypatch, capfd):
     first = measured_rates(8)
     assert first.dim == 8
+    assert capfd.readouterr().err == ""  # FAISS writes warnings there
     assert all(value > 0 for value in json.loads(next((cache / "plan").iterdir()).read_text()).values())
     assert [path.suffix for path in (cache / "plan").iterdir()] == [".json"]
     changed = replace(first, scalar_seconds=7.0)

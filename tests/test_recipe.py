@@ -4,7 +4,7 @@ import pytest
 
 from mretrieve.errors import InputError
 from mretrieve.rank.fusion import Fusion
-from mretrieve.recipe import Bm25Part, EncoderPart, FaissPart, FusionPart, Recipe, read_recipe
+from mretrieve.recipe import Bm25Part, EncoderPart, ExpectPart, FaissPart, FusionPart, Recipe, read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,8 +31,9 @@ def test_all_parts(tmp_path):
             lang: sw
             encoder: {model: a/b, revision: abc, query_prefix: "q: ", document_prefix: "", dtype: fp32}
             faiss: {factory: HNSW32}
-            bm25: {k1: 1.2, b: 0.75}
+            bm25: {k1: 1.2, b: 0.75, terms: both}
             fusion: {method: zscore, dense_weight: 0.7}
+            expect: {split: dev, retriever: bm25, nDCG@10: 0.5, tolerance: 0.01}
             """,
         )
     )
@@ -43,8 +44,9 @@ def test_all_parts(tmp_path):
             model="a/b", revision="abc", query_prefix="q: ", document_prefix="", dtype="fp32"
         ),
         faiss=FaissPart(factory="HNSW32"),
-        bm25=Bm25Part(k1=1.2, b=0.75),
+        bm25=Bm25Part(k1=1.2, b=0.75, terms="both"),
         fusion=FusionPart(method="zscore", dense_weight=0.7),
+        expect=ExpectPart(**{"split": "dev", "retriever": "bm25", "nDCG@10": 0.5, "tolerance": 0.01}),
     )
 
 
@@ -71,7 +73,22 @@ def test_what_is_left_out_has_defaults(tmp_path):
             "encoder: {modle: x}",
             "encoder.modle is not a key of recipes (did you mean model?); known are model",
         ),
-        ("expect: {}", "expect is not a key of recipes; known are collection"),
+        (
+            "expect: {tolerence: 0.1}",
+            "expect: tolerence is neither one of split, retriever, tolerance (did you mean tolerance?) nor a "
+            "measure: There is no measure 'tolerence'.",
+        ),
+        ("expect: {nDCG@10: 51.3}", "expect.nDCG@10: input should be less than or equal to 1, not 51.3"),
+        ("expect: {nDCG@10: high}", "expect.nDCG@10: input should be a valid number"),
+        ("expect: {tolerance: -1}", "expect.tolerance: input should be greater than or equal to 0, not -1"),
+        (
+            "expect: {retriever: both}",
+            "expect.retriever: input should be 'hybrid', 'dense' or 'bm25', not 'both'",
+        ),
+        (
+            "bm25: {terms: words}",
+            "bm25.terms: input should be 'auto', 'analyzer', 'pieces' or 'both', not 'words'",
+        ),
         ("lang: no", "lang: YAML reads this as false; put the value in quotes"),
         ("bm25: {k1: -1}", "bm25.k1: input should be greater than or equal to 0, not -1"),
         ("bm25: {b: 1.5}", "bm25.b: input should be less than or equal to 1, not 1.5"),
@@ -91,6 +108,16 @@ def test_faults_are_named(tmp_path, text, fault):
     with pytest.raises(InputError) as error:
         read_recipe(path)
     assert str(error.value).startswith(f"The recipe {path}: {fault}")
+
+
+def test_expected_scores(tmp_path):
+    expect = read_recipe(
+        write(tmp_path, "expect: {split: dev, ndcg@10: 0.5, R@100: null, MRR@100: 1}")
+    ).expect
+    assert (expect.split, expect.retriever, expect.tolerance) == ("dev", None, 0.0005)
+    assert expect.scores == {"nDCG@10": 0.5, "R@100": None, "MRR@100": 1.0}
+    assert read_recipe(write(tmp_path, "expect: {}")).expect.scores == {}
+    assert read_recipe(write(tmp_path, "lang: sw")).expect is None
 
 
 @pytest.mark.parametrize("text", ["- a\n- b", "just a text", "3"])
@@ -147,12 +174,21 @@ def test_parts_that_the_recipe_leaves_out_can_be_chosen():
     assert Recipe(bm25=Bm25Part(k1=2)).with_choices(lexical=True).bm25 == Bm25Part(k1=2)
 
 
+def test_terms_of_bm25_can_be_chosen():
+    chosen = Recipe(bm25=Bm25Part(k1=2)).with_choices(bm25_terms="pieces")
+    assert chosen.bm25 == Bm25Part(k1=2, terms="pieces") and chosen.asks_for_bm25
+    assert Recipe(bm25=None).with_choices(lexical=True, bm25_terms="both").bm25 == Bm25Part(terms="both")
+    assert Recipe().bm25.terms == "auto"
+
+
 @pytest.mark.parametrize(
     ("recipe", "choices", "fault"),
     [
         (Recipe(encoder=None), {"model": "b"}, "model 'b' was chosen for an index without a dense part"),
         (Recipe(), {"dense": False, "faiss": "Flat"}, "faiss 'Flat' was chosen for an index without a dense"),
         (Recipe(), {"dense": False, "lexical": False}, "An index needs a dense or a lexical part"),
+        (Recipe(), {"lexical": False, "bm25_terms": "both"}, "terms 'both' were chosen for an index without"),
+        (Recipe(bm25=None), {"bm25_terms": "both"}, "leave out --bm25-terms, or let it have BM25"),
         (Recipe(encoder=None, bm25=None), {}, "An index needs a dense or a lexical part"),
     ],
 )

@@ -1,10 +1,10 @@
 import json
-import shutil
 
 import numpy as np
 import pytest
 
 from mretrieve.errors import InputError
+from mretrieve.index.analyzers import analyzer_of
 from mretrieve.index.lucene import LexicalIndex
 from mretrieve.index.open import open_index
 from mretrieve.index.verify import verify_index
@@ -23,10 +23,8 @@ QUESTIONS = ("the cat in the garden", "Wald", "النهر", "แม่น้ำ"
 
 
 @pytest.fixture
-def index(tmp_path, small_index):
-    """A copy of the index of `COLLECTION`, to change."""
-    shutil.copytree(small_index, tmp_path / "idx")
-    return tmp_path / "idx"
+def index(own_index):
+    return own_index
 
 
 @pytest.fixture
@@ -210,14 +208,34 @@ def test_an_index_of_the_first_format_is_read_and_updated(index, more):
     data = json.loads((index / "manifest.json").read_text("utf-8"))
     for name in ("segments", "deleted", "sha256"):
         del data[name]
+    del data["ranking"]["terms"]
     data["format_version"] = 1
     (index / "manifest.json").write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", "utf-8")
     verify_index(index)
     assert found(index, "Wald", "hybrid")
     add_to_index(more, index)
     verify_index(index)
-    assert json.loads((index / "manifest.json").read_text("utf-8"))["format_version"] == 2
+    assert json.loads((index / "manifest.json").read_text("utf-8"))["format_version"] == 3
     assert len(found(index, "Wald", "dense")) == 9
+
+
+@pytest.mark.parametrize("terms", ["analyzer", "both"])
+def test_a_language_keeps_its_terms_and_a_new_one_gets_the_index_s_choice(tmp_path, terms):
+    index = tmp_path / "idx"
+    build_index(write_jsonl(tmp_path / "docs.jsonl", COLLECTION), index, dense=False, bm25_terms=terms)
+    ranking = open_index(index).manifest.ranking
+    polish = {"_id": "pies", "text": "Pies śpi w starym ogrodzie.", "lang": "pl"}
+    add_to_index(write_jsonl(tmp_path / "more.jsonl", [*NEW, polish]), index)
+    delete_from_index(["cat"], index)
+    manifest = open_index(index).manifest
+    assert manifest.ranking == ranking and ranking.terms == terms
+    for lang, entry in manifest.languages.items():
+        assert entry.analyzer == str(analyzer_of(lang, terms)), lang
+    hits = found(index, "dog in the gardens", "bm25", lang="en")
+    assert {doc_id for doc_id, *_ in hits} == {"dog", "fox"}
+    assert compact_index(index).languages == manifest.languages
+    verify_index(index)
+    assert {doc_id for doc_id, *_ in found(index, "dog in the gardens", "bm25", lang="en")} == {"dog", "fox"}
 
 
 def test_bm25_scores_of_two_folders_are_those_of_one(tmp_path):
@@ -248,7 +266,7 @@ def test_ids_are_read_by_the_line(tmp_path):
 
 
 def test_words_are_explained_across_segments(tmp_path, index, more, model):
-    from mretrieve.rank.explain import term_scores
+    from mretrieve.rank.terms import term_scores
 
     add_to_index(more, index)
     delete_from_index(["cat"], index)
@@ -257,7 +275,8 @@ def test_words_are_explained_across_segments(tmp_path, index, more, model):
         (row,) = retriever.index.documents.places_of_ids([hit.doc_id])
         (row,) = retriever.index.documents.live.rows_of([row])
         explained = term_scores(retriever, "dog garden", int(row))
-        assert {one.term for one in explained} == {"dog", "garden"}
+        assert {one.term for one in explained if not one.is_piece} == {"dog", "garden"}
+        assert {one.term for one in explained if one.is_piece} == {"▁dog", "▁garden"}
         assert sum(one.score for one in explained) == pytest.approx(hit.score, rel=1e-5)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from mretrieve import InputError, Retriever
 from mretrieve.languages import detect_languages
-from mretrieve.rank.explain import Answer, Found, analyze, closeness, search_explained, similar, term_scores
+from mretrieve.rank.explain import Answer, Found, closeness, search_explained, similar
+from mretrieve.rank.terms import analyze, term_scores
 from mretrieve.types import Mode
 
 from .cards import Card, Question
@@ -156,7 +157,13 @@ def explanation_to_dict(retriever: Retriever, query: str, found: Found) -> dict[
     """Why a passage was found, for JSON."""
     lang = found.hit.lang
     terms = [
-        {"term": one.term, "score": one.score, "frequency": one.frequency, "documents": one.documents}
+        {
+            "term": one.term,
+            "score": one.score,
+            "frequency": one.frequency,
+            "documents": one.documents,
+            "is_piece": one.is_piece,
+        }
         for one in term_scores(retriever, query, found.row)
     ]
     return {

@@ -5,15 +5,16 @@ from html import escape
 
 from mretrieve.errors import MissingDependencyError
 from mretrieve.index.analyzers import analyzer_of
-from mretrieve.rank.explain import Found, TermScore, analyze, term_scores
+from mretrieve.rank.explain import Found
 from mretrieve.rank.retriever import Retriever
+from mretrieve.rank.terms import TermScore, analyze, term_scores
 
 from .cards import language_name
 
 _TERMS_SHOWN = 160
 
 
-def score_table(found: Found, fusion: str) -> str:
+def score_table(found: Found) -> str:
     """How the score came about, leg by leg."""
     hit = found.hit
     rows = [
@@ -28,7 +29,7 @@ def score_table(found: Found, fusion: str) -> str:
         for name, said, part in rows
     )
     is_joined = hit.dense_rank and hit.bm25_rank or found.unseen_part
-    joined = f"joined by {escape(fusion)}" if is_joined else ""
+    joined = f"joined by {escape(str(found.fusion))}" if is_joined else ""
     return (
         "<table class='parts'><thead><tr><th>Leg</th><th>Its score and rank</th><th class='number'>Adds</th>"
         f"</tr></thead><tbody>{body}</tbody><tfoot><tr><th scope='row'>Score</th><td>{joined}</td>"
@@ -42,7 +43,7 @@ def words_table(scores: Sequence[TermScore]) -> str:
         return "<p>The passage has none of the query's terms.</p>"
     most = max(one.score for one in scores)
     rows = "".join(
-        f"<tr><th scope='row' dir='auto'>{escape(one.term)}</th>"
+        f"<tr><th scope='row' dir='auto'>{escape(one.term)}{' (piece)' if one.is_piece else ''}</th>"
         f"<td><i class='meter' style='--level:{100 * one.score / most:.0f}%'></i></td>"
         f"<td class='number'>{one.score:.2f}</td><td class='number'>{one.frequency}×</td>"
         f"<td class='number'>{one.documents:,}</td></tr>"
@@ -69,7 +70,7 @@ def term_list(terms: Sequence[str], shared: Sequence[str]) -> str:
 def explanation(retriever: Retriever, query: str, found: Found) -> str:
     """Everything about one hit."""
     hit = found.hit
-    parts = [score_table(found, str(retriever.fusion))]
+    parts = [score_table(found)]
     try:
         parts.append(words_table(term_scores(retriever, query, found.row)))
         asked, has = analyze(query, hit.lang, query=True), analyze(hit.text, hit.lang)

@@ -8,7 +8,7 @@ from html import escape
 from mretrieve.errors import MissingDependencyError
 from mretrieve.index.segment import UNSPACED_LANGUAGES
 from mretrieve.mine.sentences import split_sentences
-from mretrieve.rank.explain import analyze, find_terms
+from mretrieve.rank.terms import analyze, find_terms
 
 Span = tuple[int, int]
 

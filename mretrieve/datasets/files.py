@@ -2,15 +2,18 @@
 
 import codecs
 import gzip
+import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from mretrieve.errors import InputError
 
-_GZIP_MAGIC = b"\x1f\x8b"
+_UNPACK: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
+"""First bytes of a compressed file -> what opens it."""
+
 _BLOCK_BYTES = 1 << 20
 
 
@@ -28,7 +31,7 @@ class BadRecord(Exception):
 
 @contextmanager
 def readable(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading, decompressed if it is gzipped (whatever it is called).
+    """Open a file for reading, decompressed if it is gzip or xz (whatever it is called).
 
     Raises:
         InputError: the file is missing, not readable, a folder, or (while it is read) cut off or damaged.
@@ -36,18 +39,20 @@ def readable(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as raw:
             # Asked of the first bytes, not of the name: both mistakes in naming occur.
-            if raw.peek(2)[:2] == _GZIP_MAGIC:
-                with gzip.open(raw) as unpacked:
-                    yield unpacked  # type: ignore[misc]  # a GzipFile, which reads as a BinaryIO does
-            else:
+            start = raw.peek(8)
+            unpack = next((how for magic, how in _UNPACK.items() if start.startswith(magic)), None)
+            if unpack is None:
                 yield raw
+            else:
+                with unpack(raw) as unpacked:
+                    yield unpacked
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder, but a file is needed here.") from None
     except PermissionError:
         raise InputError(f"{path} may not be read by this user: change its permissions.") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
         raise InputError(
             f"{path} is cut off or damaged ({_lower_first(error)}): fetch or make it again."
         ) from error

@@ -4,6 +4,7 @@
 takes seconds to import and load; for many, torch with packed bfloat16 weights wins.
 """
 
+import logging
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,6 +13,8 @@ from mretrieve.errors import InputError
 
 Dtype = Literal["fp32", "bf16", "int8"]
 Backend = Literal["onnx", "torch"]
+
+log = logging.getLogger(__name__)
 
 BULK_TOKENS = 12_000
 """From this many tokens on, loading torch pays for itself on the CPU; an estimate, not a measured optimum."""
@@ -62,10 +65,11 @@ def cpu_has_bf16() -> bool:
 def find_device(device: str) -> str:
     """`auto` to `cuda` where torch sees a GPU, else `cpu`.
 
-    Looking costs the import of torch, so a machine without NVIDIA's driver is not asked.
+    Where `cuda` was asked for and there is none, one line says so. Looking costs the import of torch, so a
+    machine without NVIDIA's driver is not asked.
 
     Raises:
-        InputError: the name is unknown, or `cuda` was asked for and there is none.
+        InputError: the name is unknown.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"Unknown device '{device}'. Choose from: auto, cpu, cuda.")
@@ -76,5 +80,5 @@ def find_device(device: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     if device == "cuda":
-        raise InputError("torch sees no CUDA device. Use --device cpu, or install a CUDA build of torch.")
+        log.warning("torch %s sees no GPU: models run on the CPU.", torch.__version__)
     return "cpu"

@@ -1,6 +1,5 @@
 """Encoder: one interface to every embedding model."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from mretrieve.encode.backends import Embed, architecture_of, load_backend
 from mretrieve.encode.checkpoint import Checkpoint, find_checkpoint
 from mretrieve.encode.choose import BULK_TOKENS, Backend, Dtype, choose_backend, find_device
+from mretrieve.encode.gears import GearChange
 from mretrieve.encode.tokenize import tokenizer_for
 from mretrieve.errors import InputError
 
@@ -54,13 +54,14 @@ class Encoder:
         self.document_prefix = self.checkpoint.document_prefix if document_prefix is None else document_prefix
         self.device = find_device(device)
         self.dtype = dtype
-        self._changes_gear = gears and dtype == "auto"
         self._architecture = architecture_of(self.checkpoint)
         self._backends: dict[tuple[Backend, Dtype], Embed] = {}
         self._expected_tokens = 0
-        self._read = 0  # tokens, in calls of few texts
-        self._loading: threading.Thread | None = None
+        self._gears: GearChange | None = None
         self._choose(0)
+        # In float32 there is little to gain.
+        if gears and dtype == "auto" and self._choose(BULK_TOKENS) == _BULK:
+            self._gears = GearChange(lambda: self._load(*_BULK), name=self.name)
 
     @property
     def name(self) -> str:
@@ -88,10 +89,18 @@ class Encoder:
         self._expected_tokens = n_tokens
         return self._choose(0)[1]
 
+    def prefer_bulk(self) -> Dtype:
+        """Take what is right for much text in all coming calls: `expect` for a job of unknown length.
+
+        Returns:
+            The number type.
+        """
+        return self.expect(BULK_TOKENS)
+
     def _choose(self, n_tokens: int) -> tuple[Backend, Dtype]:
         n_tokens = max(n_tokens, self._expected_tokens)
         kind = self._architecture
-        if self._changes_gear and _BULK in self._backends:
+        if self._gears is not None and _BULK in self._backends:
             n_tokens = BULK_TOKENS
         return choose_backend(n_tokens, device=self.device, dtype=self.dtype, ours=kind.ours, onnx=kind.onnx)
 
@@ -131,30 +140,12 @@ class Encoder:
         ids = self._tokenize([prefix + text for text in texts], max_length=self.checkpoint.max_length)
         backend, dtype = self._choose(sum(map(len, ids)))
         embed = self._backend(backend, dtype)
-        budget = BATCH_TOKENS["cuda" if self.device == "cuda" else backend]
-        result: NDArray[np.float32] | None = None
-        for rows in batches_by_length(ids, budget=budget):
-            embeddings = embed([ids[row] for row in rows])
-            if result is None:
-                result = np.empty((len(texts), embeddings.shape[1]), np.float32)
-            result[rows] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-            if on_progress is not None:
-                on_progress(len(rows))
-        assert result is not None
-        if backend == "onnx":
-            self._note(sum(map(len, ids)))
+        result = embed_in_batches(
+            embed, ids, budget=batch_tokens(self.device, backend), on_progress=on_progress
+        )
+        if backend == "onnx" and self._gears is not None:
+            self._gears.note(sum(map(len, ids)))
         return result
-
-    def _note(self, n_tokens: int) -> None:
-        """Count the tokens of small calls; once they are many, load what is faster for such calls too."""
-        self._read += n_tokens
-        if self._read < BULK_TOKENS or self._loading is not None or not self._changes_gear:
-            return
-        kind = self._architecture
-        wanted = choose_backend(BULK_TOKENS, device=self.device, dtype="auto", ours=kind.ours, onnx=kind.onnx)
-        if wanted == _BULK:  # in float32 there is little to gain
-            self._loading = threading.Thread(target=self._backend, args=wanted, name="load the fast backend")
-            self._loading.start()
 
     def _tokenize(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:
         tokenizer = tokenizer_for(self.checkpoint.folder, texts)
@@ -162,10 +153,48 @@ class Encoder:
 
     def _backend(self, backend: Backend, dtype: Dtype) -> Embed:
         if (backend, dtype) not in self._backends:
-            self._backends[backend, dtype] = load_backend(
-                self.checkpoint, self._architecture, backend, device=self.device, dtype=dtype
-            )
+            self._load(backend, dtype)
         return self._backends[backend, dtype]
+
+    def _load(self, backend: Backend, dtype: Dtype) -> None:
+        self._backends[backend, dtype] = load_backend(
+            self.checkpoint, self._architecture, backend, device=self.device, dtype=dtype
+        )
+
+
+def batch_tokens(device: str, backend: Backend) -> int:
+    """Tokens that are computed together, at most."""
+    return BATCH_TOKENS["cuda" if device == "cuda" else backend]
+
+
+def embed_in_batches(
+    embed: Embed,
+    ids: Sequence[NDArray[np.int32]],
+    *,
+    budget: int,
+    on_progress: Callable[[int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Embed texts of any length, batch by batch.
+
+    Args:
+        embed: the backend.
+        ids: (length,) int32 of each text, of which there is one at least.
+        budget: tokens per batch, at most.
+        on_progress: called with the number of texts that each finished batch held.
+
+    Returns:
+        (n, dim) float32, unit length.
+    """
+    result: NDArray[np.float32] | None = None
+    for rows in batches_by_length(ids, budget=budget):
+        embeddings = embed([ids[row] for row in rows])
+        if result is None:
+            result = np.empty((len(ids), embeddings.shape[1]), np.float32)
+        result[rows] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+        if on_progress is not None:
+            on_progress(len(rows))
+    assert result is not None
+    return result
 
 
 def batches_by_length(ids: Sequence[NDArray[np.int32]], *, budget: int) -> Iterator[list[int]]:

@@ -21,7 +21,7 @@ from mretrieve.models.nomic_shapes import tensor_shapes
 from mretrieve.models.onnx_weights import check_router, graph_tensors, mapped_folder
 from mretrieve.models.weights import check_tensors, stored_tensors
 
-GRAPH_VERSION = 1  # raise when the graphs change, so that cached ones are made anew
+GRAPH_VERSION = 2  # raise when the graphs change, so that cached ones are made anew
 PACK_AFTER = 25
 """Calls after which the time that packed weights would have saved is about what packing takes."""
 

@@ -1,5 +1,6 @@
 """Texts cut into XLM-R pieces: the terms of BM25 for languages that have no analyzer."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,19 @@ from mretrieve.encode.tokenize import tokenizer_for
 def cut_into_pieces(texts: list[str]) -> list[list[str]]:
     """The pieces of each text, `▁` at the start of words, without special tokens."""
     return tokenizer_for(_folder(), texts).pieces(texts)
+
+
+def piece_cutter() -> Callable[[list[str]], list[list[str]]]:
+    """As `cut_into_pieces`, for a whole collection that comes little by little, language by language."""
+    n_before = 0
+
+    def cut(texts: list[str]) -> list[list[str]]:
+        nonlocal n_before
+        pieces = tokenizer_for(_folder(), texts, n_before=n_before).pieces(texts)
+        n_before += sum(map(len, texts))
+        return pieces
+
+    return cut
 
 
 @cache

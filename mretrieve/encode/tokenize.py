@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -135,17 +136,30 @@ FAST_START_CHARACTERS = 20_000
 """Up to this much text the tokenizer that opens at once is done before the other one has loaded."""
 
 
-def tokenizer_for(folder: Path, texts: Sequence[str]) -> Tokenizer:
-    """The reader that is right for this much text."""
-    if sum(map(len, texts)) <= FAST_START_CHARACTERS and FastStartTokenizer.fits(folder):
+def tokenizer_for(folder: Path, texts: Sequence[str], *, n_before: int = 0) -> Tokenizer:
+    """The reader that is right for this much text; the library's always once it is loaded.
+
+    Args:
+        folder: of the model.
+        texts: to be read now.
+        n_before: characters that were read before in the same work.
+    """
+    little = n_before + sum(map(len, texts)) <= FAST_START_CHARACTERS and folder not in _loaded
+    if little and FastStartTokenizer.fits(folder):
         return _fast_start(folder)
     return _library(folder)
 
 
-@cache
+_loading = Lock()
+_loaded: dict[Path, LibraryTokenizer] = {}
+"""Once each: a vocabulary of 250,000 pieces takes 300 MB."""
+
+
 def _library(folder: Path) -> LibraryTokenizer:
-    """Loaded once: a vocabulary of 250,000 pieces takes 300 MB."""
-    return LibraryTokenizer(folder)
+    with _loading:
+        if folder not in _loaded:
+            _loaded[folder] = LibraryTokenizer(folder)
+        return _loaded[folder]
 
 
 @cache

@@ -14,12 +14,13 @@ from pathlib import Path
 from mretrieve import files
 from mretrieve.errors import InputError
 from mretrieve.index import swap
-from mretrieve.index.manifest import DENSE, LEXICAL, Manifest, is_index, read_manifest
-from mretrieve.index.plan import PLAN, BuildPlan, read_plan, write_plan
+from mretrieve.index.manifest import DENSE, DOCUMENTS, LEXICAL, Manifest, is_index, read_manifest
+from mretrieve.index.plan import NOTES, PLAN, BuildPlan, read_plan, write_plan
 from mretrieve.index.stages import (
     Encode,
     LexicalOptions,
     OnProgress,
+    ShardEncoder,
     Work,
     build_dense_part,
     build_lexical_part,
@@ -37,7 +38,7 @@ def build(
     path: Path,
     *,
     plan: BuildPlan,
-    encode: Encode | None = None,
+    encode: Encode | ShardEncoder | None = None,
     lexical: LexicalOptions | None = None,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
@@ -49,8 +50,8 @@ def build(
             is known. It is not read when an earlier start has stored all of it.
         path: folder to make.
         plan: what decides the bytes of the index; a build that was stopped resumes under an equal one.
-        encode: list of n texts (title and text of a shard) -> (n, dim) float32 unit vectors; needed
-            when `plan.encoder` is set.
+        encode: list of n texts (title and text of a shard) -> (n, dim) float32 unit vectors, or what
+            does so for many shards at once; needed when `plan.encoder` is set.
         lexical: how to write BM25 indexes; needed when `plan.lexical` is true.
         overwrite: replace an index at `path`, in one act when the new one is finished.
         on_progress: called with a stage ("documents", "vectors", "dense", "lexical", "files"), how much
@@ -87,9 +88,17 @@ def build(
 
 
 def _make_parts(
-    work: Work, documents: Iterable[Document], encode: Encode | None, lexical: LexicalOptions | None
+    work: Work,
+    documents: Iterable[Document],
+    encode: Encode | ShardEncoder | None,
+    lexical: LexicalOptions | None,
 ) -> None:
-    store = collect_documents(work, documents)
+    try:
+        store = collect_documents(work, documents)
+    except InputError:
+        if not os.listdir((work.folder / DOCUMENTS).parent):
+            swap.discard(work.folder)  # nothing was read, so there is nothing to go on with
+        raise
     dense = None
     if encode is not None:
         encode_documents(work, store, encode)
@@ -147,6 +156,7 @@ def _remove_products(folder: Path) -> None:
 def _remove_leftovers(folder: Path) -> None:
     """Remove from a finished index what was only needed to build it."""
     files.remove(folder / "vectors")
+    files.remove(folder / NOTES)
     files.remove(folder / PLAN)
     files.sync_folder(folder)
 

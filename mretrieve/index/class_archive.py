@@ -14,6 +14,7 @@ from pathlib import Path
 from mretrieve.cache import make_once
 from mretrieve.index.analyzers import LUCENE_LANGUAGES
 from mretrieve.index.jvm import Java, archive_path, find_all, java_options
+from mretrieve.index.segment import WORD_START
 
 _IN_CHILD = "from mretrieve.index.class_archive import {0}; {0}()"
 
@@ -62,10 +63,14 @@ def use_lucene() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for lang in [*LUCENE_LANGUAGES, "th"]:
             path = Path(folder, lang)
-            with LexicalWriter(path, lang) as writer:
+            with LexicalWriter(path, lang, cut=_words, terms="both") as writer:
                 writer.add(["Lucene 9", "search in 2 languages"])
-            with LexicalIndex(path, lang) as index:
+            with LexicalIndex(path, lang, cut=_words) as index:
                 index.search("search Lucene", top_k=2)
+
+
+def _words(texts: list[str]) -> list[list[str]]:
+    return [[WORD_START + word for word in text.split()] for text in texts]
 
 
 def _fill(path: Path, java: Java, jar: Path) -> None:

@@ -86,10 +86,14 @@ class DocumentStore:
         ]
 
     def contents_of(self, lang: str) -> Iterator[list[str]]:
-        """Title and text of all documents of one language in the order of their rows, by the batch."""
+        """Title and text of all documents of one language in the order of their rows, some at a time.
+
+        As many as a record batch has, though they come from many of those: where languages are mixed, each
+        batch has a few documents of each, and what reads texts is much slower on a few at a time.
+        """
         rows = self.rows_of(lang)
-        starts = np.flatnonzero(np.diff(rows // self.batch_size, prepend=-1))
-        for part in np.split(rows, starts[1:]) if len(rows) else []:
+        for start in range(0, len(rows), self.batch_size):
+            part = rows[start : start + self.batch_size]
             yield [Document("", text, title).contents for title, text in self._cells(part, ("title", "text"))]
 
     def languages(self) -> dict[str, int]:

@@ -1,10 +1,26 @@
 """FAISS indexes by their factory string, and one form more: a first pass over the first dimensions."""
 
+import math
 import re
 from types import ModuleType
 from typing import Any
 
+_PER_LIST = 128  # vectors of a list at the least, so that its centroid adds less than 1% to them
+_GRAPH_OF_LISTS = 4096  # lists from which on a graph finds the nearest ones faster than comparing all
+_LEAST_FOR_THREE_BITS = 300  # dimensions; of fewer, the 28 bytes beside the three bits are too much
+
 _TRUNCATED = re.compile(r"MRL(\d+),(?P<first>.+?)(?:,Refine\((?P<second>.+)\))?")
+
+
+def small_factory(n_vectors: int, dim: int) -> str:
+    """The FAISS factory string that `small` stands for: at most an eighth of the vectors' size.
+
+    Inverted lists of RaBitQ codes (Gao & Long, 2024, arXiv:2409.09913), three bits per dimension: the first
+    one sorts out what cannot be among the best, all three score the rest again.
+    """
+    n_lists = 2 ** int(math.log2(max(1.0, min(4 * n_vectors**0.5, n_vectors / _PER_LIST))))
+    graph = "_HNSW32" if n_lists >= _GRAPH_OF_LISTS else ""
+    return f"IVF{n_lists}{graph},RaBitQ{3 if dim >= _LEAST_FOR_THREE_BITS else 2}"
 
 
 def make_index(faiss: ModuleType, factory: str, dim: int) -> Any:

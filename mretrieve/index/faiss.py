@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mretrieve import files
 from mretrieve.errors import InputError, MissingDependencyError
-from mretrieve.index.factory import make_index
+from mretrieve.index.factory import make_index, small_factory
 from mretrieve.index.faiss_gpu import Device, to_gpus, train_on_gpus
 from mretrieve.index.manifest import DenseEntry
+from mretrieve.index.reserve import reserve
 
 EXACT_UP_TO = 100_000
 """Vectors up to which `auto` compares all of them: some 30 ms per query on one core at 384 dimensions."""
@@ -65,13 +66,17 @@ def choose_factory(n_vectors: int, dim: int) -> str:
     return f"IVF{n_lists}_HNSW32,PQ{n_codes},Refine(SQ8)"
 
 
+NAMED = {"auto": choose_factory, "small": small_factory}
+"""Names for what becomes a factory string by number and dimensions of the vectors."""
+
+
 def check_factory(factory: str, dim: int) -> None:
     """Make sure that FAISS understands a factory string, before anything is encoded for it.
 
     Raises:
         InputError: it does not; FAISS's reason is told.
     """
-    if factory != "auto":
+    if factory not in NAMED:
         _new_index(load_faiss(), factory, dim)
 
 
@@ -111,6 +116,7 @@ def build_dense(
         if not index.is_trained:
             train_on_gpus(faiss, index, device=device)
             index.train(_sample(shards, n_vectors, training_size(faiss, index)))
+        reserve(faiss, index, n_vectors)
         for vectors in map(np.load, shards):
             index.add(vectors)
             if on_rows is not None:
@@ -126,8 +132,8 @@ def build_dense(
 def dense_entry(factory: str, n_vectors: int, dim: int) -> DenseEntry:
     """What `factory` becomes for a collection of this size, with sensible search parameters."""
     faiss = load_faiss()
-    if factory == "auto":
-        factory = choose_factory(n_vectors, dim)
+    if factory in NAMED:
+        factory = NAMED[factory](n_vectors, dim)
     index = _new_index(faiss, factory, dim)
     names = _parameter_names(faiss, index)
     n_probe = min(128, max(16, _n_lists(faiss, index) // 64))
@@ -351,21 +357,22 @@ def _sample(shards: Sequence[Path], n_vectors: int, size: int) -> NDArray[np.flo
     rng = np.random.default_rng(_SEED)
     chosen = np.sort(rng.choice(n_vectors, size=min(size, n_vectors), replace=False))
 
-    def parts() -> Iterator[NDArray[np.float32]]:
-        start = 0
-        for shard in shards:
-            vectors = np.load(shard, mmap_mode="r")
-            inside = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, start + len(vectors))]
-            yield vectors[inside - start]
-            start += len(vectors)
-
-    return np.concatenate(list(parts()))
+    found: NDArray[np.float32] = np.empty((0, 0), np.float32)
+    start = 0
+    for shard in shards:
+        vectors = np.load(shard, mmap_mode="r")
+        first, last = np.searchsorted(chosen, [start, start + len(vectors)])
+        if not found.size:
+            found = np.empty((len(chosen), vectors.shape[1]), np.float32)
+        found[first:last] = vectors[chosen[first:last] - start]
+        start += len(vectors)
+    return found
 
 
 def _factory_error(factory: str, what: str, error: RuntimeError) -> InputError:
     return InputError(
         f"FAISS cannot build --faiss {factory!r} {what}: {_reason(error)}. "
-        f"Choose auto or another factory string, as {EXAMPLES}."
+        f"Choose auto or small, or a factory string, as {EXAMPLES}."
     )
 
 

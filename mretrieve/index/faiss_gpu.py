@@ -1,10 +1,12 @@
 """FAISS on GPUs: indexes are cut over all that it sees; what has no GPU form stays where it is."""
 
 import logging
+from functools import cache
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = str
+"""`auto`, `cpu` or `cuda`."""
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +18,7 @@ def use_gpus(faiss: ModuleType, device: Device) -> bool:
     if getattr(faiss, "get_num_gpus", int)() > 0:
         return True
     if device == "cuda":
-        log.warning("FAISS %s sees no GPU: vectors are searched on the CPU.", faiss.__version__)
+        _tell_once(f"FAISS {faiss.__version__} sees no GPU: vectors are indexed and searched on the CPU.")
     return False
 
 
@@ -43,7 +45,7 @@ def to_gpus(faiss: ModuleType, index: Any, *, device: Device = "auto") -> Any:
         return faiss.index_cpu_to_all_gpus(index, co=options)
     except RuntimeError as error:  # graphs and some codes have no GPU form
         if device == "cuda":
-            log.warning("FAISS has no GPU form of this index (%s): it is searched on the CPU.", _last(error))
+            _tell_once(f"FAISS has no GPU form of this index ({_last(error)}): it is searched on the CPU.")
         return index
 
 
@@ -58,6 +60,12 @@ def train_on_gpus(faiss: ModuleType, index: Any, *, device: Device = "auto") -> 
         return
     ivf.clustering_index = on_gpus
     index.trained_with = on_gpus  # FAISS keeps a bare pointer
+
+
+@cache
+def _tell_once(line: str) -> None:
+    """An index of several segments, and each of several indexes, would say the same."""
+    log.warning(line)
 
 
 def _last(error: RuntimeError) -> str:

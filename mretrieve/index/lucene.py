@@ -1,11 +1,13 @@
 """BM25 indexes: one Lucene index per language, whose document numbers are the order of insertion.
 
-Scores are those of Anserini (a bag of words; k1 0.9 and b 0.4 unless told). Documents are not stored: their
-text and ids are in the document store, under the same row numbers.
+Scores are those of Anserini (a bag of words; k1 0.9 and b 0.4 unless told). An index may hold the pieces of a
+multilingual vocabulary too, in a field of their own; scores are the sum of both fields' then. Documents are
+not stored: their text and ids are in the document store, under the same row numbers.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,9 +18,17 @@ from numpy.typing import NDArray
 from mretrieve.errors import InputError
 from mretrieve.files import atomic_file
 from mretrieve.index import lucene_java
-from mretrieve.index.analyzers import Analyzer, Cut, analyzer_of, java_analyzer
+from mretrieve.index.analyzers import (
+    Analyzer,
+    analyzer_named,
+    analyzer_of,
+    java_analyzer,
+    java_pieces_analyzer,
+)
 from mretrieve.index.jvm import JAVA_LOCK, start_jvm
-from mretrieve.index.lucene_java import FIELD, K1, B
+from mretrieve.index.lucene_java import FIELD, K1, PIECES_FIELD, B
+from mretrieve.index.pieces import Cut, PieceMemory, join_pieces, whole
+from mretrieve.index.terms import Terms
 
 ANALYZER_FILE = "analyzer.json"
 """Beside Lucene's files: what the texts were analyzed with."""
@@ -35,13 +45,14 @@ class LexicalWriter:
         analyzer: how texts become terms.
     """
 
-    def __init__(self, path: Path, lang: str, *, cut: Cut | None = None) -> None:
+    def __init__(self, path: Path, lang: str, *, cut: Cut | None = None, terms: Terms = "analyzer") -> None:
         """Start an empty index.
 
         Args:
             path: folder to make.
             lang: ISO 639-1 code, or 639-3 where there is none; empty if unknown.
-            cut: cuts texts into pieces, for languages without an analyzer.
+            cut: cuts texts into pieces; needed where `terms` asks for them or the language has no analyzer.
+            terms: of which kind; a language without an analyzer has pieces only.
 
         Raises:
             MissingDependencyError: Lucene, Java or pyjnius is not installed.
@@ -49,8 +60,8 @@ class LexicalWriter:
         """
         start_jvm()
         self.path = path
-        self.analyzer = analyzer_of(lang)
-        self._cut = cut
+        self.analyzer = analyzer_of(lang, terms)
+        self._join = None if cut is None else PieceMemory(cut).join
         self._n_documents = 0
         self._failed = False
         self._closed = False
@@ -58,8 +69,12 @@ class LexicalWriter:
         (path / ANALYZER_FILE).unlink(missing_ok=True)
         with JAVA_LOCK, lucene_java.os_errors(path):
             self._directory = lucene_java.open_directory(path)
-            self._writer = lucene_java.open_writer(self._directory, java_analyzer(self.analyzer))
-            self._field, self._document = lucene_java.reusable_document()
+            java, names = java_analyzer(self.analyzer), [FIELD]
+            if self.analyzer.adds_pieces:
+                java = lucene_java.two_analyzers(java, java_pieces_analyzer())
+                names.append(PIECES_FIELD)
+            self._writer = lucene_java.open_writer(self._directory, java)
+            self._fields, self._document = lucene_java.reusable_document(*names)
 
     def add(self, texts: Sequence[str]) -> None:
         """Add documents, whose rows follow those added before.
@@ -70,15 +85,14 @@ class LexicalWriter:
         if self._closed or self._failed:
             raise ValueError(f"{self.path} is closed.")
         start_jvm()
-        set_text, add_document = self._field.setStringValue, self._writer.addDocument
+        add_document, document = self._writer.addDocument, self._document
         try:
+            columns = self.analyzer.prepare_documents(texts, self._join)
             with lucene_java.os_errors(self.path):
-                for text in self.analyzer.prepare_documents(texts, self._cut):
-                    try:
-                        set_text(text)
-                    except UnicodeEncodeError:
-                        set_text(_without_surrogates(text))
-                    add_document(self._document)
+                for values in zip(*columns, strict=True):
+                    for field, value in zip(self._fields, values, strict=True):
+                        _set_text(field, value)
+                    add_document(document)
                     self._n_documents += 1
         except BaseException:
             self._failed = True
@@ -151,20 +165,19 @@ class LexicalIndex:
         Args:
             path: the folder; of several, the rows of each follow those of the one before it.
             lang: the language it was written for.
-            cut: the `cut` that it was written with.
+            cut: the `cut` that it was written with, if it was.
             k1: how much repeated terms count; 0 counts each once.
             b: how much long documents are marked down, from 0 to 1.
 
         Raises:
-            InputError: there is no index, it is damaged, or was written with another analyzer.
+            InputError: there is no index, it is damaged, or was written with an analyzer that is not known
+                now, or several with different ones.
             MissingDependencyError: Lucene, Java or pyjnius is not installed.
         """
         paths = [path] if isinstance(path, Path) else list(path)
         self.path = paths[0]
-        self.analyzer = analyzer_of(lang)
-        self._cut = cut
-        for one in paths:
-            _check_analyzer(one, self.analyzer)
+        self.analyzer = _analyzer_of_all(paths, lang)
+        self._join = None if cut is None else partial(join_pieces, cut=cut)
         start_jvm()
         with JAVA_LOCK:
             self._directories: list[Any] = []
@@ -173,7 +186,7 @@ class LexicalIndex:
                 self._open(one)
             self._reader = self._readers[0] if len(paths) == 1 else lucene_java.join_readers(self._readers)
             self._n_documents = int(self._reader.maxDoc())
-            self._java_analyzer = java_analyzer(self.analyzer)
+            self._fields = java_fields(self.analyzer)
             self._searcher = lucene_java.open_searcher(self._reader, k1, b)
             self._queries = lucene_java.query_generator()
         self._closed = False
@@ -204,14 +217,11 @@ class LexicalIndex:
             raise ValueError(f"{self.path} is closed.")
         start_jvm()
         top_k = min(top_k, max(self._n_documents, 1))
-        return [self._search(text, top_k) for text in self.analyzer.prepare_queries(queries, self._cut)]
+        texts = zip(*self.analyzer.prepare_queries(queries, self._join), strict=True)
+        return [self._search(one, top_k) for one in texts]
 
-    def _search(self, text: str, top_k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        build_query = self._queries.buildQuery
-        try:
-            query = build_query(FIELD, self._java_analyzer, text)
-        except UnicodeEncodeError:
-            query = build_query(FIELD, self._java_analyzer, _without_surrogates(text))
+    def _search(self, texts: Sequence[str], top_k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        query = build_query(self._queries, self._fields, texts)
         found = lucene_java.scored_docs(self._searcher, query, top_k)
         return np.array(found.lucene_docids, dtype=np.int64), np.array(found.scores, dtype=np.float32)
 
@@ -251,20 +261,59 @@ class LexicalIndex:
         self.close()
 
 
-def _check_analyzer(path: Path, analyzer: Analyzer) -> None:
+def java_fields(analyzer: Analyzer) -> dict[str, Any]:
+    """The fields of an index, and Lucene's analyzer of each; Java runs already."""
+    fields = {FIELD: java_analyzer(analyzer)}
+    return fields | {PIECES_FIELD: java_pieces_analyzer()} if analyzer.adds_pieces else fields
+
+
+def build_query(generator: Any, fields: Mapping[str, Any], texts: Sequence[str]) -> Any:
+    """Lucene's query for what `Analyzer.prepare_queries` made of one text.
+
+    Args:
+        generator: of `lucene_java.query_generator`, for nobody else's use meanwhile.
+        fields: of `java_fields`.
+        texts: (n_fields,) the text of each.
+    """
+    queries = []
+    for (name, analyzer), text in zip(fields.items(), texts, strict=True):
+        try:
+            queries.append(generator.buildQuery(name, analyzer, text))
+        except UnicodeEncodeError:
+            queries.append(generator.buildQuery(name, analyzer, whole(text)))
+    if len(queries) == 1:
+        return queries[0]
+    with JAVA_LOCK:
+        return lucene_java.either(*queries)
+
+
+def _analyzer_of_all(paths: Sequence[Path], lang: str) -> Analyzer:
+    """The analyzer that folders were written with, which should be one of the language's."""
+    first = _read_analyzer(paths[0])
+    analyzer = analyzer_named(lang, first)
+    if analyzer is None:
+        raise InputError(
+            f"{paths[0]} was written with the analyzer {first}, but queries in "
+            f"{lang or 'an unknown language'} are read with {analyzer_of(lang)}. Build the index again."
+        )
+    for path in paths[1:]:
+        if (other := _read_analyzer(path)) != first:
+            raise InputError(
+                f"{path} was written with the analyzer {other}, but {paths[0]} with {first}. "
+                "Build the index again."
+            )
+    return analyzer
+
+
+def _read_analyzer(path: Path) -> str:
     try:
-        written = json.loads((path / ANALYZER_FILE).read_bytes())["analyzer"]
+        return str(json.loads((path / ANALYZER_FILE).read_bytes())["analyzer"])
     except FileNotFoundError as error:
         raise InputError(
             f"{path} holds no BM25 index of Lucene: it has no {ANALYZER_FILE}. Build the index again."
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(_damaged(path / ANALYZER_FILE, repr(error))) from error
-    if written != str(analyzer):
-        raise InputError(
-            f"{path} was written with the analyzer {written}, but queries in "
-            f"{analyzer.lang or 'an unknown language'} are read with {analyzer}. Build the index again."
-        )
 
 
 def _damaged(path: Path, reason: str) -> str:
@@ -273,6 +322,8 @@ def _damaged(path: Path, reason: str) -> str:
     )
 
 
-def _without_surrogates(text: str) -> str:
-    """Halves of a UTF-16 pair, which broken JSON may hold, are no characters: put U+FFFD for them."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _set_text(field: Any, text: str) -> None:
+    try:
+        field.setStringValue(text)
+    except UnicodeEncodeError:
+        field.setStringValue(whole(text))

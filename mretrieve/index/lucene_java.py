@@ -20,6 +20,9 @@ B = 0.4
 FIELD = "contents"
 """Anserini's name for it."""
 
+PIECES_FIELD = "pieces"
+"""Where the pieces of a vocabulary stand beside the terms of an analyzer."""
+
 _BUFFER_MB = 64.0  # of documents in memory, then they are written as a segment
 _MOST_CLAUSES = 1 << 20  # different terms of a query, of which Lucene allows 1,024 unless told
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -59,7 +62,24 @@ def _classes() -> Any:
             methods={"maxDoc": "()I", "close": "()V"},
             static_methods={"open": "(L@store/Directory;)L@index/DirectoryReader;"},
         ),
+        java_class("java/util/Map"),
+        java_class(
+            "java/util/Collections",
+            static_methods={"singletonMap": "(Ljava/lang/Object;Ljava/lang/Object;)Ljava/util/Map;"},
+        ),
+        java_class(
+            "@analysis/miscellaneous/PerFieldAnalyzerWrapper", new="(L@analysis/Analyzer;Ljava/util/Map;)V"
+        ),
         java_class("@search/Query"),
+        java_class("@search/BooleanQuery"),
+        java_class("@search/BooleanClause$Occur", static_fields={"SHOULD": "L@search/BooleanClause$Occur;"}),
+        java_class(
+            "@search/BooleanQuery$Builder",
+            methods={
+                "add": "(L@search/Query;L@search/BooleanClause$Occur;)L@search/BooleanQuery$Builder;",
+                "build": "()L@search/BooleanQuery;",
+            },
+        ),
         java_class("@search/TopDocs"),
         java_class(
             "io/anserini/search/ScoredDocs",
@@ -101,8 +121,14 @@ def open_writer(directory: Any, analyzer: Any) -> Any:
     return own(directory, config)
 
 
-def reusable_document() -> tuple[Any, Any]:
-    """A field, and the document that has this field only."""
+def two_analyzers(contents: Any, pieces: Any) -> Any:
+    """One analyzer for `PIECES_FIELD`, another for the rest."""
+    java = _classes()
+    return java.PerFieldAnalyzerWrapper(contents, java.Collections.singletonMap(PIECES_FIELD, pieces))
+
+
+def reusable_document(*names: str) -> tuple[list[Any], Any]:
+    """Fields of these names, and the document that has them."""
     java = _classes()
     kind = java.FieldType()
     kind.setIndexOptions(java.IndexOptions.DOCS_AND_FREQS)
@@ -111,10 +137,11 @@ def reusable_document() -> tuple[Any, Any]:
         new="(Ljava/lang/String;Ljava/lang/CharSequence;L@index/IndexableFieldType;)V",
         methods={"setStringValue": "(Ljava/lang/String;)V"},
     )
-    field = own(FIELD, "", kind)
+    fields = [own(name, "", kind) for name in names]
     document = java.Document()
-    document.add(field)
-    return field, document
+    for field in fields:
+        document.add(field)
+    return fields, document
 
 
 def open_reader(directory: Any) -> Any:
@@ -152,6 +179,15 @@ def query_generator() -> Any:
         methods={"buildQuery": "(Ljava/lang/String;L@analysis/Analyzer;Ljava/lang/String;)L@search/Query;"},
     )
     return own()
+
+
+def either(*queries: Any) -> Any:
+    """What finds documents of any of the queries, by the sum of their scores."""
+    java = _classes()
+    builder = java.Builder()
+    for query in queries:
+        builder.add(query, java.Occur.SHOULD)
+    return builder.build()
 
 
 def scored_docs(searcher: Any, query: Any, top_k: int) -> Any:

@@ -18,8 +18,9 @@ SEGMENTS = "segments"
 DELETED = "deleted.npy"
 
 FORMAT = "mretrieve-index"
-FORMAT_VERSION = 2
-"""1 had no segments, and no checksum of the manifest itself; it is read as it was."""
+FORMAT_VERSION = 3
+"""1 had no segments, and no checksum of the manifest itself; 1 and 2 had BM25 by analyzers' terms only.
+They are read as they were."""
 
 _NAMES = {int: "whole number", float: "number", str: "string"}
 
@@ -57,11 +58,16 @@ class LanguageEntry:
 
 @dataclass(frozen=True, slots=True)
 class RankingEntry:
-    """How the index is searched unless a query says otherwise: the fusion, and BM25's parameters."""
+    """How the index is searched unless a query says otherwise: the fusion, and BM25's parameters.
+
+    `terms` is which terms BM25 goes by in languages that are new to the index; each language that it has
+    already names its own (`LanguageEntry.analyzer`).
+    """
 
     fusion: str = "zscore:0.5"
     k1: float = 0.9
     b: float = 0.4
+    terms: str = "analyzer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,8 @@ class Manifest:
             data |= {"segments": {}, "deleted": 0}
         else:
             data.pop("sha256", None)
+        if version < 3 and isinstance(data.get("ranking"), dict):
+            data["ranking"] = {"terms": "analyzer"} | data["ranking"]
         manifest: Manifest = _value(Manifest, data, path, "")
         for name in manifest.files:
             if not _is_inside(name):

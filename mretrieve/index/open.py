@@ -15,6 +15,7 @@ from mretrieve.errors import InputError
 from mretrieve.index import swap
 from mretrieve.index.documents import DocumentStore
 from mretrieve.index.faiss import DenseIndex
+from mretrieve.index.faiss_gpu import Device
 from mretrieve.index.joined import JoinedDense, JoinedDocuments, LivingSearcher
 from mretrieve.index.live import LiveRows, read_deleted
 from mretrieve.index.manifest import (
@@ -64,9 +65,12 @@ class Index:
 
     documents: DocumentStore | JoinedDocuments
 
-    def __init__(self, path: Path, *, open_lexical: OpenLexical | None = None) -> None:
+    def __init__(
+        self, path: Path, *, open_lexical: OpenLexical | None = None, device: Device = "cpu"
+    ) -> None:
         """Open a folder without the checks of `open_index`."""
         self.path = path
+        self._device = device
         self._generation = _generation(path)
         self.manifest = read_manifest(path)
         names = self.manifest.segments
@@ -109,7 +113,7 @@ class Index:
         entry = (self._manifests[number] if number else self.manifest).dense
         folder, expected = self.folders[number], self._manifests[number].documents
         assert entry is not None
-        dense = DenseIndex.open(folder / DENSE, search=entry.search)
+        dense = DenseIndex.open(folder / DENSE, search=entry.search, device=self._device)
         if len(dense) != expected:
             self.check_generation()
             raise _mismatch(folder, DENSE, len(dense), expected)
@@ -201,12 +205,13 @@ class Index:
             raise InputError(f"{self.path} was replaced by another index while it was open: open it again.")
 
 
-def open_index(path: Path, *, open_lexical: OpenLexical | None = None) -> Index:
+def open_index(path: Path, *, open_lexical: OpenLexical | None = None, device: Device = "cpu") -> Index:
     """Open an index after checking that it is whole.
 
     Args:
         path: folder written by `build`.
         open_lexical: how to open a BM25 index; by default with Lucene.
+        device: where vectors are searched: see `DenseIndex.open`.
 
     Raises:
         InputError: there is no index, it is half-built, of a newer format, or a file is missing or
@@ -219,7 +224,7 @@ def open_index(path: Path, *, open_lexical: OpenLexical | None = None) -> Index:
         try:
             manifest = read_manifest(path)
             _check_files(path, manifest, hashed=manifest.n_bytes <= HASHED_UP_TO)
-            index = Index(path, open_lexical=open_lexical)
+            index = Index(path, open_lexical=open_lexical, device=device)
             index.check_generation()
         except InputError:
             if _generation(path) == generation:

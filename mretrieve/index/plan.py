@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mretrieve import files
+from mretrieve.index.faiss_gpu import Device
 from mretrieve.index.manifest import EncoderIdentity, RankingEntry
 
 PLAN = "plan.json"
+NOTES = "notes.json"
 FORMAT = "mretrieve-build"
 FORMAT_VERSION = 1
 
@@ -25,6 +27,8 @@ class BuildPlan:
         lexical: whether each language gets a BM25 index.
         ranking: how the index is searched by default.
         shard_size: documents per shard and per record batch of the document store.
+        device: where FAISS trains. Centroids found on a GPU differ in their last digits; yet a build may
+            go on where there is none, so that this alone makes no other plan.
     """
 
     source: str
@@ -33,10 +37,13 @@ class BuildPlan:
     lexical: bool = True
     ranking: RankingEntry = RankingEntry()
     shard_size: int = 1024
+    device: Device = "auto"
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in `plan.json`."""
-        return {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        own = asdict(self)
+        del own["device"]
+        return {"format": FORMAT, "format_version": FORMAT_VERSION, **own}
 
     def digest(self) -> str:
         """SHA-256 of the plan, in hexadecimal."""
@@ -62,6 +69,21 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) and data.get("format") == FORMAT else None
+
+
+def write_notes(folder: Path, notes: dict[str, Any]) -> None:
+    """Keep what whoever builds wants to know when the build goes on; it goes when the build is finished."""
+    with files.atomic_file(folder / NOTES) as file:
+        file.write(json.dumps(notes, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+def read_notes(folder: Path) -> dict[str, Any]:
+    """What `write_notes` kept of a build that was stopped; empty where there is nothing."""
+    try:
+        data = json.loads((folder / NOTES).read_bytes().decode("utf-8", "surrogatepass"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def is_build(folder: Path) -> bool:

@@ -14,6 +14,7 @@ of twelve languages.
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 UNSPACED_LANGUAGES = frozenset({"km", "lo", "my", "th"})
 """Languages written without spaces that are cut into runs of characters."""
@@ -82,15 +83,13 @@ def piece_terms(pieces: Sequence[str]) -> list[str]:
     """
     terms: list[str] = []
     word: list[str] = []
-    for piece in (*pieces, WORD_START):
-        if piece.startswith(WORD_START):
-            if len(word) > 1:
-                terms.append("".join(word))
+    for piece in pieces:  # of a large collection, most of the time that Python takes to index it
+        if piece[0] == WORD_START and word:
+            terms += _of_word(word)
             word = []
         if _is_term(piece):
-            terms.append(piece)
             word.append(piece)
-    return terms
+    return terms + _of_word(word)
 
 
 def _runs(text: str) -> list[tuple[str, bool]]:
@@ -103,6 +102,11 @@ def _of_length(run: str, length: int) -> list[str]:
     return [run[start : start + length] for start in range(len(run) - length + 1)]
 
 
+def _of_word(pieces: list[str]) -> list[str]:
+    return [*pieces, "".join(pieces)] if len(pieces) > 1 else pieces
+
+
+@lru_cache(1 << 16)  # a quarter of a vocabulary, of which most texts have the same few
 def _is_term(piece: str) -> bool:
     letters = piece.lstrip(WORD_START)
     return letters.isalnum() or any(unicodedata.category(letter)[0] not in _PUNCTUATION for letter in letters)

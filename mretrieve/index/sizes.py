@@ -153,6 +153,7 @@ class _Count:
             self.product_codes += n
         else:
             self.scalar_codes += n
+            self.on_gpu = self.on_gpu and "RaBitQ" not in type(index).__name__
 
 
 def _codebook_bytes(index: Any) -> float:

@@ -2,13 +2,14 @@
 
 import io
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,17 @@ from mretrieve.types import Document
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 """n texts -> (n, dim) float32 unit vectors."""
+
+
+@runtime_checkable
+class ShardEncoder(Protocol):
+    """Encodes many shards at once, where `Encode` takes one after the other."""
+
+    def encode_shards(self, shards: Iterable[tuple[int, list[str]]]) -> "EncodedShards":
+        """Number and n texts of each shard -> its number and (n, dim) float32 unit vectors, in any order."""
+
+
+EncodedShards = Generator[tuple[int, NDArray[np.float32]], None, None]
 
 OnProgress = Callable[[str, int, int | None], None]
 """Told of a stage's name, how much is done, and of how much (None when unknown)."""
@@ -103,23 +115,35 @@ def _write_shards(work: Work, documents: Iterable[Document], folder: Path) -> It
         yield shard
 
 
-def encode_documents(work: Work, store: DocumentStore, encode: Encode) -> None:
+def encode_documents(work: Work, store: DocumentStore, encode: Encode | ShardEncoder) -> None:
     """Write the vectors of each shard that has none yet."""
     assert work.plan.encoder is not None
     files.make_folder(work.folder / "vectors")
-    n_done = 0
-    for shard in range(store.n_batches):
-        path = work.vectors(shard)
-        n_rows = min(store.batch_size, len(store) - n_done)
-        if not path.exists():
-            vectors = encode(store.contents(shard))
-            _check_vectors(vectors, (n_rows, work.plan.encoder.dim))
+    n_rows = {shard: _n_rows(store, shard) for shard in range(store.n_batches)}
+    missing = [shard for shard in n_rows if not work.vectors(shard).exists()]
+    n_done = len(store) - sum(n_rows[shard] for shard in missing)
+    if n_done:
+        work.on_progress("vectors", n_done, len(store))
+    texts = ((shard, store.contents(shard)) for shard in missing)
+    with closing(_encoded(encode, texts)) as encoded:  # at an error, too, workers are to stop at once
+        for shard, vectors in encoded:
+            _check_vectors(vectors, (n_rows[shard], work.plan.encoder.dim))
             packed = io.BytesIO()  # numpy's own writing to a file does not say when the disk is full
             np.save(packed, vectors)
-            with files.atomic_file(path) as file:
+            with files.atomic_file(work.vectors(shard)) as file:
                 file.write(packed.getbuffer())
-        n_done += n_rows
-        work.on_progress("vectors", n_done, len(store))
+            n_done += n_rows[shard]
+            work.on_progress("vectors", n_done, len(store))
+
+
+def _n_rows(store: DocumentStore, shard: int) -> int:
+    return min(store.batch_size, len(store) - shard * store.batch_size)
+
+
+def _encoded(encode: Encode | ShardEncoder, shards: Iterator[tuple[int, list[str]]]) -> EncodedShards:
+    if isinstance(encode, ShardEncoder):
+        return encode.encode_shards(shards)
+    return ((shard, encode(texts)) for shard, texts in shards)
 
 
 def _check_vectors(vectors: NDArray[np.float32], shape: tuple[int, int]) -> None:
@@ -143,6 +167,7 @@ def build_dense_part(work: Work, store: DocumentStore) -> DenseEntry:
         [work.vectors(shard) for shard in range(store.n_batches)],
         path,
         factory=work.plan.faiss,
+        device=work.plan.device,
         on_rows=lambda n_rows: work.on_progress("dense", n_rows, len(store)),
     )
 

@@ -21,6 +21,7 @@ from mretrieve.errors import InputError
 from mretrieve.index import swap
 from mretrieve.index.build import build, is_finished
 from mretrieve.index.documents import DocumentStore
+from mretrieve.index.faiss_gpu import Device
 from mretrieve.index.joined import JoinedDocuments
 from mretrieve.index.live import LiveRows, write_deleted
 from mretrieve.index.manifest import (
@@ -38,7 +39,7 @@ from mretrieve.index.manifest import (
     read_manifest,
 )
 from mretrieve.index.open import Index, open_index
-from mretrieve.index.plan import PLAN, BuildPlan
+from mretrieve.index.plan import NOTES, PLAN, BuildPlan
 from mretrieve.index.stages import Encode, LexicalOptions, OnProgress, Work
 from mretrieve.index.stored import StoredVectors
 from mretrieve.types import Document
@@ -64,10 +65,12 @@ class Parts:
     Attributes:
         encode: texts -> vectors, with the index's own model.
         lexical: how BM25 indexes are written.
+        device: where FAISS trains.
     """
 
     encode: Encode | None = None
     lexical: LexicalOptions | None = None
+    device: Device = "auto"
 
 
 def add_documents(
@@ -122,7 +125,10 @@ def delete_documents(doc_ids: Collection[str], path: Path, *, ignore_missing: bo
         if not len(places):
             return Change(index.manifest)
         if len(places) == len(index.documents):
-            raise InputError(f"This would leave {path} without any document: delete its folder instead.")
+            raise InputError(
+                f"This would leave {path} without any document, which an index cannot be: "
+                "add the new ones first, or delete its folder instead."
+            )
         digest = hashlib.sha256("\0".join(sorted(wanted)).encode("utf-8", "surrogatepass")).hexdigest()
         work = Work(swap.building_folder(target), _plan(index, f"delete {digest}", None), _silent)
         if not is_finished(work):
@@ -155,7 +161,7 @@ def compact(path: Path, *, factory: str, parts: Parts, on_progress: OnProgress |
         work = Work(swap.building_folder(target), plan, rows.on_progress)
         if not is_finished(work):
             encode = None if parts.encode is None else rows.encode
-            segment = _make_segment(work, _FIRST, _living(index), Parts(encode, parts.lexical))
+            segment = _make_segment(work, _FIRST, _living(index), Parts(encode, parts.lexical, parts.device))
             _write_compacted(work, index, segment)
         files.remove(work.folder / SEGMENTS)
         return _place(work.folder, target, index.manifest).manifest
@@ -212,7 +218,11 @@ def _plan(index: Index, what: str, parts: Parts | None) -> BuildPlan:
         raise ValueError("encode and lexical should be given exactly when the index has such a part.")
     generation = files.sha256_of(index.path / MANIFEST)
     return BuildPlan(
-        source=f"{generation} {what}", encoder=manifest.encoder, lexical=has_bm25, ranking=manifest.ranking
+        source=f"{generation} {what}",
+        encoder=manifest.encoder,
+        lexical=has_bm25,
+        ranking=manifest.ranking,
+        device="auto" if parts is None else parts.device,
     )
 
 
@@ -332,6 +342,7 @@ def _languages(joined: JoinedDocuments, manifests: Iterable[Manifest]) -> dict[s
 
 def _place(folder: Path, target: Path, old: Manifest) -> Change:
     """Put the new generation in the old one's place."""
+    files.remove(folder / NOTES)
     files.remove(folder / PLAN)
     files.sync_folder(folder)
     swap.place(folder, target, overwrite=True)

@@ -97,7 +97,7 @@ def _check_languages(documents: Path, found: dict[str, int], said_by: Path, mani
 
 def _check_dense(folder: Path, manifest: Manifest) -> None:
     assert manifest.dense is not None and manifest.encoder is not None
-    dense = DenseIndex.open(folder / DENSE, search=manifest.dense.search)
+    dense = DenseIndex.open(folder / DENSE, search=manifest.dense.search, device="cpu")
     _agree(folder / DENSE, len(dense), folder / MANIFEST, manifest.documents, "vectors")
     _agree(folder / DENSE, dense.dim, folder / MANIFEST, manifest.encoder.dim, "dimensions")
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from mretrieve.rank.explain import analyze
+from mretrieve.rank.terms import analyze
 
 Analysis = Literal["client", "server"]
 """Who cuts texts into terms: we, or Milvus."""

@@ -4,24 +4,22 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mretrieve.encode.encoder import Encoder
 from mretrieve.errors import InputError
-from mretrieve.languages import detect_languages, normalize_language
 from mretrieve.milvus.address import parse_milvus_address
 from mretrieve.milvus.analysis import analyzer_name, query_terms
 from mretrieve.milvus.build import UNKNOWN
 from mretrieve.milvus.store import MilvusStore, search_parameters
 from mretrieve.rank.fusion import Fusion
-from mretrieve.rank.rerank import CANDIDATES, Reranker, rerank_hits
+from mretrieve.rank.queries import check_mode, check_queries, query_languages
+from mretrieve.rank.rerank import Reranker, candidates, rerank_hits
+from mretrieve.rank.retriever import DEPTH
 from mretrieve.types import Hit, Mode, Query
-
-DEPTH = 100
-"""Documents that each leg gives to the fusion, at least."""
 
 MOST = 16_384
 """Documents that Milvus gives for a query, at most."""
@@ -100,7 +98,7 @@ class MilvusRetriever:
         reranker: Reranker | None = None,
     ) -> list[Hit]:
         """Find the best documents for a query; arguments as those of `Retriever.search`."""
-        depth = top_k if reranker is None or top_k < 1 else max(top_k, CANDIDATES)
+        depth = candidates(top_k, reranker)
         hits = self.rank([Query("1", query, lang or "")], top_k=depth, mode=mode)[0]
         return hits if reranker is None else rerank_hits(reranker, query, hits, top_k=top_k)
 
@@ -115,7 +113,7 @@ class MilvusRetriever:
         """
         mode = mode or "hybrid"
         self._check(queries, top_k, mode)
-        languages = self._languages(queries) if mode != "dense" else [""] * len(queries)
+        languages = query_languages(queries) if mode != "dense" else [""] * len(queries)
         vectors = self._encode(queries) if mode != "bm25" else None
         together = defaultdict(list)  # Milvus takes one filter for all queries of a call
         for number, lang in enumerate(languages):
@@ -137,17 +135,10 @@ class MilvusRetriever:
         ]
 
     def _check(self, queries: Sequence[Query], top_k: int, mode: str) -> None:
-        if mode not in get_args(Mode):
-            raise InputError(f"Unknown mode '{mode}'. Choose from: {', '.join(get_args(Mode))}.")
+        check_mode(mode)
         if not 1 <= top_k <= MOST:
             raise InputError(f"top_k is {top_k}, but Milvus gives from 1 to {MOST:,} documents.")
-        if any(not query.text.strip() for query in queries):
-            raise InputError("The query is empty: give some text to search for.")
-
-    def _languages(self, queries: Sequence[Query]) -> list[str]:
-        unknown = [query.text for query in queries if not query.lang]
-        detected = iter(detect_languages(unknown) if unknown else [])
-        return [normalize_language(query.lang) if query.lang else next(detected) for query in queries]
+        check_queries(queries)
 
     def _encode(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         made_by = self.about.encoder

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import lzma
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -107,13 +106,13 @@ def _language(key: str) -> str:
 
 def _read(path: Path) -> Iterator[dict[str, str]]:
     try:
-        with lzma.open(path) if path.suffix == ".xz" else readable(path) as file:
+        with readable(path) as file:
             for number, line in enumerate(file, start=1):
                 row: Any = json.loads(line) if line.strip() else {}
                 if not isinstance(row, dict):
                     raise InputError(f"{path}:{number}: a row of parallel text is a JSON object.")
                 yield {key: text for key, text in row.items() if isinstance(text, str)}
-    except (ValueError, lzma.LZMAError, EOFError) as error:
+    except ValueError as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is no file of parallel text, or cut off: {error}.") from error

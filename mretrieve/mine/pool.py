@@ -12,9 +12,9 @@ from mretrieve.encode.encoder import Encoder
 from mretrieve.errors import InputError
 from mretrieve.index.documents import UNKNOWN
 from mretrieve.index.manifest import check_encoder
-from mretrieve.languages import detect_languages
 from mretrieve.mine.vectors import DocumentVectors
 from mretrieve.rank.fusion import Ranking
+from mretrieve.rank.queries import with_languages
 from mretrieve.rank.retriever import Retriever
 from mretrieve.types import Document, Query
 
@@ -93,9 +93,7 @@ class Pool:
 
     def with_languages(self, queries: Sequence[Query]) -> list[Query]:
         """The queries, with their language where none was given."""
-        unknown = [query.text for query in queries if not query.lang]
-        found = iter(detect_languages(unknown, among=self.retriever.languages) if unknown else [])
-        return [query if query.lang else replace(query, lang=next(found)) for query in queries]
+        return with_languages(queries, among=self.retriever.languages)
 
     def encode(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """(n, dim) float32 unit vectors of queries; those of the last call are kept for its parts.

@@ -1,13 +1,14 @@
 """How well a document answers a query: the numbers that tell false negatives from real ones."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mretrieve.errors import InputError
 from mretrieve.mine.pool import Pool
+from mretrieve.rank.rerank import Reranker
 from mretrieve.types import Document, Query
 
 Scores = NDArray[np.float32]
@@ -64,51 +65,25 @@ class CrossEncoderScorer:
     """
 
     def __init__(self, model: str, *, device: str = "auto", batch_size: int = 32) -> None:
-        self._name, self._batch_size = model, batch_size
-        self._model = _load(model, None if device == "auto" else device)
+        self._reranker = Reranker(model, device=device, batch_size=batch_size)
+        if self._reranker.method != "cross-encoder":
+            raise InputError(
+                f"'{model}' is an embedding model, but a cross-encoder is needed: choose a reranker, such as "
+                "BAAI/bge-reranker-v2-m3."
+            )
+        self._reranker.load()  # lest a damaged one is noticed when the searches are done
 
     @property
     def name(self) -> str:
         """The model's name as it was asked for."""
-        return self._name
+        return self._reranker.name
 
     def score(self, queries: Sequence[Query], documents: Sequence[Sequence[Document]]) -> list[Scores]:
         """Score any documents; each score is between 0 and 1."""
-        import torch
-
         pairs = [
             (query.text, document.contents)
             for query, some in zip(queries, documents, strict=True)
             for document in some
         ]
-        scores = np.empty(0, np.float32)
-        if pairs:
-            # A logit may be below 0, of which no share can be taken.
-            predicted = self._model.predict(
-                pairs,
-                batch_size=self._batch_size,
-                activation_fn=torch.nn.Sigmoid(),
-                show_progress_bar=False,
-                convert_to_numpy=True,
-            )
-            scores = np.asarray(predicted, np.float32)
+        scores = self._reranker.score_pairs(pairs)
         return np.split(scores, np.cumsum([len(some) for some in documents])[:-1])
-
-
-def _load(model: str, device: str | None) -> Any:
-    from sentence_transformers import CrossEncoder
-
-    try:
-        loaded = CrossEncoder(model, device=device)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"The cross-encoder '{model}' cannot be loaded: {reason} Give a folder or a hub id such as "
-            "BAAI/bge-reranker-v2-m3."
-        ) from error
-    if loaded.num_labels != 1:
-        raise InputError(
-            f"'{model}' gives {loaded.num_labels} numbers per pair, but a cross-encoder that scores pairs "
-            "gives one: choose a reranker."
-        )
-    return loaded

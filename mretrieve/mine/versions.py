@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mretrieve.languages import detect_languages
+from mretrieve.languages import complete_languages
 from mretrieve.mine.translated import versioned
 from mretrieve.mine.translation_cache import Direction, TranslationCache
 from mretrieve.mine.translation_report import Outcome, TranslationReport
@@ -126,9 +126,8 @@ def identifier_of(text: Text) -> str:
 
 def with_languages(chunk: Sequence[Text]) -> list[Text]:
     """The texts, with their language where none was given."""
-    unknown = [text.text for text in chunk if not text.lang]
-    detected = iter(detect_languages(unknown) if unknown else [])
-    return [text if text.lang else replace(text, lang=next(detected)) for text in chunk]
+    found = complete_languages([text.text for text in chunk], [text.lang for text in chunk])
+    return [replace(text, lang=lang) for text, lang in zip(chunk, found, strict=True)]
 
 
 def _chunks(texts: Iterable[Text]) -> Iterator[list[Text]]:

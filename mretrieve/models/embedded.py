@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mretrieve.cache import cache_folder, make_once
 from mretrieve.errors import InputError
+from mretrieve.models.modules import module_list, module_settings
 from mretrieve.models.unigram import unigram_tokenizer_json, write_unigram
 
 LAYOUT = 1  # raise when the folder written here changes, so that caches are made anew
@@ -247,7 +248,6 @@ def state_dict(model: EmbeddedModel) -> dict[str, NDArray[np.float32]]:
 
 
 def _settings(model: EmbeddedModel) -> dict[str, Any]:
-    modules = ["models.Transformer", "models.Pooling", "models.Normalize"]
     tokens = {name: model.pieces[number][0] for name, number in model.special.items()}
     special_tokens = {
         "bos_token": tokens["bos"],
@@ -263,15 +263,7 @@ def _settings(model: EmbeddedModel) -> dict[str, Any]:
         "tokenizer_config.json": special_tokens
         | {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": model.positions},
         "special_tokens_map.json": special_tokens,
-        "modules.json": [
-            {
-                "idx": index,
-                "name": str(index),
-                "path": "" if index == 0 else f"{index}_{name.split('.')[1]}",
-                "type": f"sentence_transformers.{name}",
-            }
-            for index, name in enumerate(modules)
-        ],
+        "modules.json": module_list(["Transformer", "Pooling", "Normalize"]),
         "1_Pooling/config.json": {
             "word_embedding_dimension": model.hidden,
             "pooling_mode_cls_token": False,
@@ -279,12 +271,7 @@ def _settings(model: EmbeddedModel) -> dict[str, Any]:
             "pooling_mode_max_tokens": False,
             "pooling_mode_mean_sqrt_len_tokens": False,
         },
-        "sentence_bert_config.json": {"max_seq_length": model.positions, "do_lower_case": False},
-        "config_sentence_transformers.json": {
-            "prompts": {"query": "query: ", "document": "passage: "},
-            "default_prompt_name": None,
-            "similarity_fn_name": "cosine",
-        },
+        **module_settings(prompts={"query": "query: ", "document": "passage: "}, max_length=model.positions),
     }
 
 

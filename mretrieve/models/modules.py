@@ -1,6 +1,7 @@
 """What a sentence-transformers folder does with token states: pooling, a linear head, a norm."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,39 @@ def read_modules(folder: Path) -> Modules:
     head = folder / entries[2]["path"]
     linear = _is_linear(read_json(head / "config.json")) and (head / "model.safetensors").is_file()
     return Modules(names, mode if linear else "custom", head if linear else None)
+
+
+def module_list(names: Sequence[str]) -> list[dict[str, Any]]:
+    """The `modules.json` of a folder whose modules have these names, the transformer first."""
+    return [
+        {
+            "idx": index,
+            "name": str(index),
+            "path": "" if index == 0 else f"{index}_{name}",
+            "type": f"sentence_transformers.models.{name}",
+        }
+        for index, name in enumerate(names)
+    ]
+
+
+def module_settings(
+    *, prompts: Mapping[str, str], max_length: int, lowercase: bool = False
+) -> dict[str, dict[str, Any]]:
+    """What sentence-transformers wants to know beside the modules, by file.
+
+    Args:
+        prompts: by name.
+        max_length: tokens after which texts are cut.
+        lowercase: whether texts lose their capitals.
+    """
+    return {
+        "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": lowercase},
+        "config_sentence_transformers.json": {
+            "prompts": dict(prompts),
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+    }
 
 
 def read_head(folder: Path) -> Head:

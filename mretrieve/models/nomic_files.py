@@ -16,6 +16,8 @@ from mretrieve.models.modules import (
     Head,
     Modules,
     head_settings,
+    module_list,
+    module_settings,
     read_head,
     read_modules,
     write_head,
@@ -152,17 +154,11 @@ def _settings(
     old = read_json(source / "config_sentence_transformers.json").get("prompts") or _NOMIC_PROMPTS
     sentence = read_json(source / "sentence_bert_config.json")
     length = max_length or sentence.get("max_seq_length") or 512
-    return {
-        "sentence_bert_config.json": {
-            "max_seq_length": min(length, config.max_length),
-            "do_lower_case": bool(sentence.get("do_lower_case", False)),
-        },
-        "config_sentence_transformers.json": {
-            "prompts": dict(old if prompts is None else prompts),
-            "default_prompt_name": None,
-            "similarity_fn_name": "cosine",
-        },
-    }
+    return module_settings(
+        prompts=old if prompts is None else prompts,
+        max_length=min(length, config.max_length),
+        lowercase=bool(sentence.get("do_lower_case", False)),
+    )
 
 
 def _module_files(modules: Modules, hidden: int, head: Head | None) -> dict[str, Any]:
@@ -170,15 +166,7 @@ def _module_files(modules: Modules, hidden: int, head: Head | None) -> dict[str,
     names = ["Transformer", "Pooling"]
     names += ["Dense"] * (head is not None) + ["Normalize"] * modules.normalize
     files: dict[str, Any] = {
-        "modules.json": [
-            {
-                "idx": index,
-                "name": str(index),
-                "path": "" if index == 0 else f"{index}_{name}",
-                "type": f"sentence_transformers.models.{name}",
-            }
-            for index, name in enumerate(names)
-        ],
+        "modules.json": module_list(names),
         # Old keys for servers that read the file themselves, the new ones for sentence-transformers 6.
         "1_Pooling/config.json": {
             "word_embedding_dimension": hidden,

@@ -68,17 +68,23 @@ class GraphBuilder:
         self._constants[name] = helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
         return name
 
+    def column(self, *values: int) -> str:
+        """A constant of int64, (n, 1)."""
+        name = "column_" + "_".join(map(str, values))
+        self._constants[name] = helper.make_tensor(name, TensorProto.INT64, [len(values), 1], values)
+        return name
+
     def number(self, value: float, dtype: int = TensorProto.FLOAT) -> str:
         """A constant number."""
         name = f"number_{TensorProto.DataType.Name(dtype).lower()}_{value}"
         self._constants[name] = helper.make_tensor(name, dtype, [], [value])
         return name
 
-    def reduce(self, op: str, x: str, axis: int) -> str:
-        """`ReduceMax` and the like over one axis, which stays with size 1."""
+    def reduce(self, op: str, x: str, axis: int, *, keep: bool = True) -> str:
+        """`ReduceMax` and the like over one axis, which stays with size 1 or is dropped."""
         if op == "ReduceSum" or self.opset >= 18:
-            return self.add(op, x, self.ints(axis), keepdims=1)
-        return self.add(op, x, axes=[axis], keepdims=1)
+            return self.add(op, x, self.ints(axis), keepdims=int(keep))
+        return self.add(op, x, axes=[axis], keepdims=int(keep))
 
     def activation(self, x: str, name: str) -> str:
         """The activation of a checked config."""

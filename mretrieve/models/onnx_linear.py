@@ -20,7 +20,7 @@ _LEAST = {"gelu": (-0.17, 48), "gelu_pytorch_tanh": (-0.1701, 48), "relu": (0.0,
 
 @dataclass(frozen=True)
 class Codes:
-    """Rows as eight-bit codes: value = (code - zero) * scale, `scales` being (n, 1)."""
+    """Rows as eight-bit codes: value = (code - zero) * scale, `scales` being (n,)."""
 
     codes: str
     scales: str
@@ -42,17 +42,16 @@ def quantize(graph: GraphBuilder, x: str, *, activation: str | None = None) -> R
     if not graph.int8:
         return x
     least, zero = (None, _CENTRE) if activation is None else _LEAST[activation]
-    top = graph.reduce("ReduceMax", x, 1)  # (n, 1)
+    top = graph.reduce("ReduceMax", x, 1, keep=False)  # (n,)
     if least is None:
-        reach = graph.add("Max", top, graph.add("Neg", graph.reduce("ReduceMin", x, 1)))
+        reach = graph.add("Max", top, graph.add("Neg", graph.reduce("ReduceMin", x, 1, keep=False)))
         floor = 1e-10  # a row of zeros
     else:
         reach, floor = top, max(-least / max(zero, 1), 1e-10)
     steps = graph.number(float(255 - zero if zero != _CENTRE else 127))
     scales = graph.add("Max", graph.add("Div", reach, steps), graph.number(floor))
-    flat = graph.add("Reshape", scales, graph.ints(-1))
-    zeros = graph.add("Expand", graph.number(zero, TensorProto.UINT8), graph.add("Shape", flat))
-    return Codes(graph.add("QuantizeLinear", x, flat, zeros, axis=0), scales, zero)
+    zeros = graph.add("Expand", graph.number(zero, TensorProto.UINT8), graph.add("Shape", scales))
+    return Codes(graph.add("QuantizeLinear", x, scales, zeros, axis=0), scales, zero)
 
 
 def add_unit(graph: GraphBuilder, x: str) -> None:
@@ -67,12 +66,28 @@ def add_unit(graph: GraphBuilder, x: str) -> None:
         graph.unit = graph.add("Cast", size, to=TensorProto.FLOAT)
 
 
-def take(graph: GraphBuilder, rows: Rows, index: str) -> Rows:
-    """Some of the rows, in the order of `index`."""
+def take(graph: GraphBuilder, rows: Rows, index: str, parts: list[str], counts: str) -> list[Rows]:
+    """Several groups of the rows.
+
+    Args:
+        graph: where to add nodes.
+        rows: (n, features).
+        index: the rows' numbers, group after group.
+        parts: the same, each group's by itself.
+        counts: (n_groups,) int64, how many rows each group has.
+    """
     if isinstance(rows, str):
-        return graph.add("Gather", rows, index, axis=0)
-    codes, scales = (graph.add("Gather", part, index, axis=0) for part in (rows.codes, rows.scales))
-    return Codes(codes, scales, rows.zero)
+        return [graph.add("Gather", rows, part, axis=0) for part in parts]
+    scales = split(graph, graph.add("Gather", rows.scales, index, axis=0), counts, len(parts))
+    return [
+        Codes(graph.add("Gather", rows.codes, part, axis=0), scale, rows.zero)
+        for part, scale in zip(parts, scales, strict=True)
+    ]
+
+
+def split(graph: GraphBuilder, x: str, counts: str, n_parts: int) -> list[str]:
+    """A vector's parts, as many as `counts` has numbers."""
+    return graph.add_many("Split", [x, counts], n_parts, axis=0)
 
 
 def linear(
@@ -96,10 +111,19 @@ def linear(
     if isinstance(rows, str):
         matrix = graph.weight(weight, *((n_out, n_in) if turned else (n_in, n_out)))
         return graph.add("Gemm", rows, matrix, *added, transB=int(turned))
+    y = unscaled(graph, rows, weight, n_in, n_out, turned=turned)
+    y = graph.add("Mul", y, graph.add("Unsqueeze", rows.scales, graph.ints(1)))
+    # A bias of shape (1, n_out) keeps ONNX Runtime from joining it with a GELU that follows: that kernel
+    # takes a third longer than the two.
+    return graph.add("Add", y, graph.add("Unsqueeze", *added, graph.ints(0))) if added else y
+
+
+def unscaled(graph: GraphBuilder, rows: Rows, weight: str, n_in: int, n_out: int, *, turned: bool) -> str:
+    """Rows times a matrix, codes without their rows' scales; arguments as of `linear`."""
+    if isinstance(rows, str):
+        return linear(graph, rows, weight, n_in, n_out, bias=None, turned=turned)
     name = f"{weight}.T" if turned else weight
     matrix = graph.weight(f"{name}.int8", n_in, n_out, dtype=TensorProto.INT8)
     zero = graph.number(rows.zero, TensorProto.UINT8)
     total = graph.add("Cast", graph.add("MatMulInteger", rows.codes, matrix, zero), to=TensorProto.FLOAT)
-    scales = graph.add("Mul", graph.unit, graph.weight(f"{name}.scale", n_out))
-    y = graph.add("Mul", graph.add("Mul", total, scales), rows.scales)
-    return graph.add("Add", y, *added) if added else y
+    return graph.add("Mul", total, graph.add("Mul", graph.unit, graph.weight(f"{name}.scale", n_out)))

@@ -1,9 +1,9 @@
 """The ONNX graph of NomicMoE, sparse: each expert computes its own tokens and no others.
 
-How: the tokens that an expert was chosen for are found (NonZero), gathered, sent through its two products,
-and all experts' outputs put end to end; one inverse Gather brings each token its own, which one small
-product weighs with the gates and sums. Nothing is added into place, which runtimes do one row at a time,
-and nothing is padded: padding is dropped before the first layer.
+How: one NonZero lists the choices expert after expert; each expert's tokens are gathered and sent through
+its two products, and all experts' outputs put end to end; one inverse Gather brings each token its own,
+which one small product weighs with the gates and sums. Nothing is added into place, which runtimes do one
+row at a time, and nothing is padded: padding is dropped before the first layer.
 """
 
 from onnx import TensorProto
@@ -12,7 +12,7 @@ from mretrieve.models.modules import Head
 from mretrieve.models.nomic_config import NomicConfig
 from mretrieve.models.onnx_attention import Layout, attention, lay_out, padding_mask
 from mretrieve.models.onnx_build import GraphBuilder
-from mretrieve.models.onnx_linear import Rows, add_unit, linear, quantize, take
+from mretrieve.models.onnx_linear import Codes, Rows, add_unit, linear, quantize, split, take, unscaled
 
 
 def encoder_graph(
@@ -177,22 +177,38 @@ def _experts(graph: GraphBuilder, x: str, prefix: str, config: NomicConfig) -> s
     """Each expert on the tokens that chose it; (n_tokens, hidden) to the same."""
     top_k, hidden = config.moe_top_k, config.hidden_size
     gates, chosen = _route(graph, x, prefix, config)
-    flat, rows = _flat(graph, chosen), quantize(graph, x)
-    slots, outputs = [], []
-    for expert in range(config.num_experts):
-        mine = graph.add("Equal", flat, graph.number(expert, TensorProto.INT64))
-        slots.append(_flat(graph, graph.add("NonZero", mine)))  # numbers of choices, token * top_k + rank
-        tokens = graph.add("Div", slots[-1], graph.number(top_k, TensorProto.INT64))
-        outputs.append(_expert(graph, take(graph, rows, tokens), prefix, expert, config))
-    order = graph.add("Concat", *slots, axis=0)  # (n_tokens * top_k,)
-    zero, one = (graph.number(i, TensorProto.INT64) for i in (0, 1))
-    count = graph.add("Squeeze", graph.add("Shape", order), graph.ints(0))
-    back = graph.add("ScatterElements", order, order, graph.add("Range", zero, count, one), axis=0)
-    sorted_out = graph.add("Concat", *outputs, axis=0)
-    own = graph.add("Reshape", graph.add("Gather", sorted_out, back, axis=0), graph.ints(-1, top_k, hidden))
+    order, counts = _by_expert(graph, chosen, config.num_experts)
+    tokens = graph.add("Div", order, graph.number(top_k, TensorProto.INT64))
+    parts = split(graph, tokens, counts, config.num_experts)
+    groups = take(graph, quantize(graph, x), tokens, parts, counts)
+    outputs, scales = [], []
+    for expert, rows in enumerate(groups):
+        inner = _inner(graph, rows, prefix, expert, config)
+        outputs.append(_outer(graph, inner, prefix, expert, config))
+        scales += [inner.scales] if isinstance(inner, Codes) else []
+    bounds = (graph.number(0, TensorProto.INT64), graph.add("Size", order))
+    places = graph.add("Range", *bounds, graph.number(1, TensorProto.INT64))
+    back = graph.add("ScatterElements", order, order, places, axis=0)
+    own = graph.add("Gather", graph.add("Concat", *outputs, axis=0), back, axis=0)
+    own = graph.add("Reshape", own, graph.ints(-1, top_k, hidden))
+    if scales:  # of the rows between the products: cheaper to weigh with here than there
+        scale = graph.add("Gather", graph.add("Concat", *scales, axis=0), back, axis=0)
+        gates = graph.add("Mul", gates, graph.add("Reshape", scale, graph.ints(-1, top_k)))
     total = graph.add("MatMul", graph.add("Unsqueeze", gates, graph.ints(1)), own)  # (n_tokens, 1, hidden)
     total = graph.add("Squeeze", total, graph.ints(1))
     return graph.add("Add", total, graph.weight(f"{prefix}experts.bias", hidden))
+
+
+def _by_expert(graph: GraphBuilder, chosen: str, n_experts: int) -> tuple[str, str]:
+    """Who chose the first expert, the second, ..., as token * top_k + rank; and how many did so of each.
+
+    From (n_tokens, top_k) to (n_tokens * top_k,) and (n_experts,), all int64.
+    """
+    mine = graph.add("Equal", graph.column(*range(n_experts)), _flat(graph, chosen))
+    # Its rows are listed one after another: (2, n_tokens * top_k), experts above choices.
+    order = graph.add("Gather", graph.add("NonZero", mine), graph.number(1, TensorProto.INT64), axis=0)
+    counts = graph.reduce("ReduceSum", graph.add("Cast", mine, to=TensorProto.INT64), 1, keep=False)
+    return order, counts
 
 
 def _all_experts(graph: GraphBuilder, x: str, prefix: str, config: NomicConfig) -> str:
@@ -206,7 +222,10 @@ def _all_experts(graph: GraphBuilder, x: str, prefix: str, config: NomicConfig) 
     columns = graph.add_many("Split", [full, graph.ints(*[1] * n)], n, axis=1)
     total = graph.weight(f"{prefix}experts.bias", config.hidden_size)
     for expert, gate in enumerate(columns if n > 1 else [full]):
-        y = _expert(graph, rows, prefix, expert, config)
+        inner = _inner(graph, rows, prefix, expert, config)
+        y = _outer(graph, inner, prefix, expert, config)
+        if isinstance(inner, Codes):
+            gate = graph.add("Mul", gate, graph.add("Unsqueeze", inner.scales, graph.ints(1)))
         total = graph.add("Add", total, graph.add("Mul", y, gate))
     return total
 
@@ -221,14 +240,20 @@ def _route(graph: GraphBuilder, x: str, prefix: str, config: NomicConfig) -> lis
     return [gates, chosen]
 
 
-def _expert(graph: GraphBuilder, rows: Rows, prefix: str, expert: int, config: NomicConfig) -> str:
-    """One expert's output, without gate and shared bias."""
+def _inner(graph: GraphBuilder, rows: Rows, prefix: str, expert: int, config: NomicConfig) -> Rows:
+    """What lies between an expert's two products."""
     hidden, ffn = config.hidden_size, config.intermediate_size
     span, name = f"[{expert * ffn}:{(expert + 1) * ffn}]", f"{prefix}experts.mlp."
     bias = f"{name}b1{span}" if config.expert_biases else None
     y = linear(graph, rows, f"{name}w1{span}", hidden, ffn, bias=bias, turned=True)
-    inner = quantize(graph, graph.activation(y, config.hidden_act), activation=config.hidden_act)
-    return linear(graph, inner, f"{name}w2{span}", ffn, hidden, bias=None, turned=False)
+    return quantize(graph, graph.activation(y, config.hidden_act), activation=config.hidden_act)
+
+
+def _outer(graph: GraphBuilder, inner: Rows, prefix: str, expert: int, config: NomicConfig) -> str:
+    """An expert's output, without gate and shared bias, nor scales if it has them."""
+    hidden, ffn = config.hidden_size, config.intermediate_size
+    weight = f"{prefix}experts.mlp.w2[{expert * ffn}:{(expert + 1) * ffn}]"
+    return unscaled(graph, inner, weight, ffn, hidden, turned=False)
 
 
 def _pool(graph: GraphBuilder, hidden: str, real: str, pooling: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 METASPACE = "\u2581"
+_SPACE = {"type": "Metaspace", "replacement": METASPACE, "prepend_scheme": "always", "split": True}
 UNIGRAM_TRIE, UNIGRAM_TABLE, UNIGRAM_REST = "unigram.marisa", "unigram.npy", "unigram.json"
 
 
@@ -33,53 +34,18 @@ def unigram_tokenizer_json(
     Returns:
         A dictionary ready for `json.dump`.
     """
-    mask = pieces[-1][0]
-    added = [(special[name], pieces[special[name]][0]) for name in ("bos", "pad", "eos", "unk")]
-    added.append((len(pieces) - 1, mask))
     bos, eos = pieces[special["bos"]][0], pieces[special["eos"]][0]
-    known = set().union(*(piece for piece, _ in pieces))
-    space = {"type": "Metaspace", "replacement": METASPACE, "prepend_scheme": "always", "split": True}
+    one_space = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
+    table = [{"type": "Precompiled", "precompiled_charsmap": _charsmap(normalizer)}] if normalizer else []
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {
-                "id": number,
-                "content": content,
-                "single_word": False,
-                "lstrip": content == mask,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for number, content in sorted(added)
-        ],
-        "normalizer": {
-            "type": "Sequence",
-            "normalizers": [
-                *(
-                    [{"type": "Precompiled", "precompiled_charsmap": _charsmap(normalizer)}]
-                    if normalizer
-                    else []
-                ),
-                {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
-            ],
-        },
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                space,
-                {
-                    "type": "Split",
-                    "pattern": {"Regex": _outside(known)},
-                    "behavior": "Isolated",
-                    "invert": False,
-                },
-            ],
-        },
+        "added_tokens": _added_tokens(pieces, special),
+        "normalizer": {"type": "Sequence", "normalizers": [*table, one_space]},
+        "pre_tokenizer": unigram_pre_tokenizer(pieces),
         "post_processor": _template((bos, special["bos"]), (eos, special["eos"])),
-        "decoder": space,
+        "decoder": dict(_SPACE),
         "model": {
             "type": "Unigram",
             "unk_id": special["unk"],
@@ -87,6 +53,30 @@ def unigram_tokenizer_json(
             "byte_fallback": False,
         },
     }
+
+
+def unigram_pre_tokenizer(pieces: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    """What cuts a text before the model sees it: at spaces, and around characters that no piece holds."""
+    known = set().union(*(piece for piece, _ in pieces))
+    split = {"type": "Split", "pattern": {"Regex": _outside(known)}, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [dict(_SPACE), split]}
+
+
+def _added_tokens(pieces: Sequence[tuple[str, float]], special: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The special tokens, and the mask, which is the last piece."""
+    mask = len(pieces) - 1
+    return [
+        {
+            "id": number,
+            "content": pieces[number][0],
+            "single_word": False,
+            "lstrip": number == mask,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for number in sorted([*(special[name] for name in ("bos", "pad", "eos", "unk")), mask])
+    ]
 
 
 def _template(bos: tuple[str, int], eos: tuple[str, int]) -> dict[str, Any]:

@@ -81,22 +81,36 @@ class Reranker:
             InputError: the query is empty, or `documents` is a single string.
         """
         _check(query, documents)
-        if not documents:
+        return self.score_pairs([(query, document) for document in documents])
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> Scores:
+        """Score documents, each for a query of its own.
+
+        Args:
+            pairs: query and document.
+
+        Returns:
+            (n,) float32, as `score`.
+        """
+        if not pairs:
             return np.empty(0, np.float32)
         if self._encoder is not None:
-            vectors = self._encoder.encode_documents(documents)
-            return np.asarray(vectors @ self._encoder.encode_queries([query])[0], np.float32)
+            asked = list(dict.fromkeys(query for query, _ in pairs))
+            queries = dict(zip(asked, self._encoder.encode_queries(asked), strict=True))
+            vectors = self._encoder.encode_documents([document for _, document in pairs])
+            scores = [queries[query] @ vector for (query, _), vector in zip(pairs, vectors, strict=True)]
+            return np.array(scores, np.float32)
         import torch
 
         with self._lock:
             scores = self._model().predict(
-                [(query, document) for document in documents],
+                list(pairs),
                 batch_size=self._batch_size,
                 activation_fn=torch.nn.Sigmoid(),  # some give logits, which nobody can compare
                 show_progress_bar=False,
                 convert_to_numpy=True,
             )
-        return np.asarray(scores, np.float32).reshape(len(documents))
+        return np.asarray(scores, np.float32).reshape(len(pairs))
 
     def rank(
         self, query: str, documents: Sequence[str], *, top_n: int | None = None
@@ -143,6 +157,11 @@ class Reranker:
         if self._cross is None:
             self._cross = load_cross_encoder(self._folder, device=self._device, dtype=self._dtype)
         return self._cross
+
+
+def candidates(top_k: int, reranker: Reranker | None) -> int:
+    """How many hits to search for where a reranker, if there is one, puts them in order."""
+    return top_k if reranker is None or top_k < 1 else max(top_k, CANDIDATES)
 
 
 def rerank_hits(reranker: Reranker, query: str, hits: Sequence[Hit], *, top_k: int) -> list[Hit]:

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,11 @@ from mretrieve.index.jvm import find_all
 from mretrieve.index.lucene import LexicalIndex
 from mretrieve.index.manifest import check_encoder
 from mretrieve.index.open import LexicalSearcher, open_index
-from mretrieve.languages import detect_languages, normalize_language
+from mretrieve.languages import normalize_language
 from mretrieve.rank.fusion import EMPTY, Fusion, Ranking
-from mretrieve.rank.rerank import CANDIDATES, Reranker, rerank_hits
+from mretrieve.rank.queries import check_mode, check_queries, query_languages
+from mretrieve.rank.ranked import Ranked, as_hits
+from mretrieve.rank.rerank import Reranker, candidates, rerank_hits
 from mretrieve.rank.tuning import read_tuning
 from mretrieve.types import Hit, Mode, Query
 
@@ -31,22 +32,6 @@ logger = logging.getLogger(__name__)
 
 DEPTH = 100
 """Documents that each leg gives to the fusion, at least; measured by `benchmarks/fusion.py`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """The ranking of one query and of the legs it was made of.
-
-    `seen` (k,) says of each document of `dense` whether BM25 looked at its language. `seconds` are what
-    `encode`, `dense` and `bm25` took for all queries that were ranked together. `fusion` joined the legs.
-    """
-
-    ranking: Ranking
-    dense: Ranking | None = None
-    bm25: Ranking | None = None
-    seen: NDArray[np.bool_] | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    fusion: Fusion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +78,7 @@ class Retriever:
         dtype: str = "auto",
         fusion: str | None = None,
     ) -> None:
-        self.index = open_index(Path(index), open_lexical=self._open_lexical)
+        self.index = open_index(Path(index), open_lexical=self._open_lexical, device=device)
         manifest = self.index.manifest
         self.languages = frozenset(manifest.languages) - {"und"}
         self.fusion = Fusion.parse(fusion or manifest.ranking.fusion)
@@ -148,7 +133,7 @@ class Retriever:
         Raises:
             InputError: the query is empty, an argument is out of range, or the index lacks the leg.
         """
-        depth = top_k if reranker is None or top_k < 1 else max(top_k, CANDIDATES)
+        depth = candidates(top_k, reranker)
         hits = next(self.search_many([query], top_k=depth, mode=mode, lang=lang, languages=languages))
         return hits if reranker is None else rerank_hits(reranker, query, hits, top_k=top_k)
 
@@ -236,6 +221,10 @@ class Retriever:
         """The ids of a ranking's documents."""
         return self.index.documents.doc_ids(ranking.rows)
 
+    def hits(self, ranked: Ranked) -> list[Hit]:
+        """Read the documents of a ranking."""
+        return as_hits(ranked, self.index.documents.get(ranked.ranking.rows))
+
     def check(self, queries: Sequence[Query], *, top_k: int, mode: Mode | None) -> Mode:
         """Make sure that queries can be answered, before any work is done for them.
 
@@ -247,13 +236,11 @@ class Retriever:
         """
         if top_k < 1:
             raise InputError(f"top_k is {top_k}, but it should be at least 1: ask for one document or more.")
-        for query in queries:
-            _check_query(query)
+        check_queries(queries)
         dense, bm25 = self._encoder is not None, bool(self.index.lexical_languages)
         if mode is None:
             mode = self._default_mode
-        if mode not in get_args(Mode):
-            raise InputError(f"Unknown mode '{mode}'. Choose from: {', '.join(get_args(Mode))}.")
+        check_mode(mode)
         if mode != "bm25" and not dense:
             check_encoder(self.index.manifest, "", "", path=self.index.path)
         if mode != "dense" and not bm25:
@@ -296,15 +283,25 @@ class Retriever:
         rows = [EMPTY.rows, *(self.index.rows_of(lang) for lang in languages)]
         return np.sort(np.concatenate(rows), kind="stable")  # which merges what is sorted in parts already
 
+    @property
+    def encoder(self) -> Encoder:
+        """The model of the index's dense part.
+
+        Raises:
+            InputError: there is no dense part, or its model cannot be used.
+        """
+        if self._encoder is None:
+            raise InputError(f"{self.index.path} has no dense part, and so no model.")
+        if isinstance(self._encoder, InputError):
+            raise InputError(str(self._encoder))  # a new one, since threads would share its traceback
+        return self._encoder
+
     def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        encoder, manifest = self._encoder, self.index.manifest
-        assert encoder is not None and manifest.encoder is not None
-        if isinstance(encoder, InputError):
-            raise InputError(str(encoder))
+        encoder = self.encoder
         if self._encoder_is_loaded:
             return encoder.encode_queries(texts)
         with self._loading:  # lest each of several threads loads the model
-            check_encoder(manifest, encoder.name, encoder.fingerprint, path=self.index.path)
+            check_encoder(self.index.manifest, encoder.name, encoder.fingerprint, path=self.index.path)
             with ThreadPoolExecutor(1) as pool:  # FAISS is loaded meanwhile
                 pool.submit(lambda: self.index.dense)
                 queries = encoder.encode_queries(texts)
@@ -326,12 +323,10 @@ class Retriever:
 
     def _rank_bm25(self, work: "_Work") -> list["_Bm25Ranking"]:
         start = perf_counter()
-        unknown = [query.text for query in work.queries if not query.lang]
-        detected = iter(detect_languages(unknown, among=self.languages) if unknown else [])
-        found = []
-        for query in work.queries:
-            lang = normalize_language(query.lang) if query.lang else next(detected)
-            found.append(self._bm25(query.text, lang, work))
+        languages = query_languages(work.queries, among=self.languages)
+        found = [
+            self._bm25(query.text, lang, work) for query, lang in zip(work.queries, languages, strict=True)
+        ]
         work.seconds["bm25"] = perf_counter() - start
         return found
 
@@ -353,48 +348,3 @@ class Retriever:
     def _bm25_in(self, lang: str, text: str, depth: int) -> Ranking:
         rows, scores = self.index.lexical(lang).search(text, depth)
         return Ranking(self.index.rows_of(lang)[rows], scores)
-
-    def hits(self, ranked: Ranked) -> list[Hit]:
-        """Read the documents of a ranking."""
-        documents = self.index.documents.get(ranked.ranking.rows)
-        dense, bm25 = _places(ranked.dense), _places(ranked.bm25)
-        hits = []
-        for number, (row, document) in enumerate(zip(ranked.ranking.rows.tolist(), documents, strict=True)):
-            dense_rank, dense_score = dense.get(row, (None, None))
-            bm25_rank, bm25_score = bm25.get(row, (None, None))
-            hits.append(
-                Hit(
-                    doc_id=document.doc_id,
-                    score=float(ranked.ranking.scores[number]),
-                    rank=number + 1,
-                    title=document.title,
-                    text=document.text,
-                    lang=document.lang,
-                    dense_score=dense_score,
-                    dense_rank=dense_rank,
-                    bm25_score=bm25_score,
-                    bm25_rank=bm25_rank,
-                )
-            )
-        return hits
-
-
-def _check_query(query: Query) -> None:
-    if not query.text.strip():
-        raise InputError("The query is empty: give some text to search for.")
-    try:
-        query.text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"The query {query.text!r} is not valid Unicode: it holds half of a character. Give it as UTF-8."
-        ) from error
-    if query.lang:
-        normalize_language(query.lang)
-
-
-def _places(ranking: Ranking | None) -> dict[int, tuple[int, float]]:
-    """Row -> (rank from 1, score)."""
-    if ranking is None:
-        return {}
-    pairs = zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
-    return {row: (rank, score) for rank, (row, score) in enumerate(pairs, start=1)}

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from mretrieve.errors import InputError
 from mretrieve.evaluate.measures import evaluate, parse_measures
 from mretrieve.index.stages import OnProgress
-from mretrieve.languages import detect_languages, normalize_language
 from mretrieve.rank.fusion import Fusion, Ranking
-from mretrieve.rank.retriever import Ranked, Retriever
+from mretrieve.rank.queries import query_languages
+from mretrieve.rank.ranked import Ranked
+from mretrieve.rank.retriever import Retriever
 from mretrieve.rank.tuning import TunedLanguage, Tuning
 from mretrieve.types import Qrels, Query
 
@@ -75,10 +76,8 @@ def tune(
     judged = [query for query in queries if query.query_id in qrels]
     if not judged:
         raise InputError("None of the queries is judged in the qrels: give queries and qrels of one split.")
-    unknown = iter(detect_languages([query.text for query in judged if not query.lang]))
     by_language: dict[str, list[Query]] = {}
-    for query in judged:
-        lang = normalize_language(query.lang) if query.lang else next(unknown)
+    for query, lang in zip(judged, query_languages(judged), strict=True):
         by_language.setdefault(lang, []).append(query)
     own = retriever.fusion
     learned: dict[str, TunedLanguage] = {}

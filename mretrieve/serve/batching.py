@@ -163,7 +163,7 @@ class Lane:
             self._speed.note(n_tokens, time.perf_counter() - start)
             self._metrics.batch_texts.labels(lane=self.name).observe(len(ids))
             self._metrics.batch_tokens.labels(lane=self.name).observe(n_tokens)
-            model.note_work(n_tokens)
+            model.gears.note(n_tokens)
             self._deliver(batch, vectors)
 
     def _take(self) -> list[tuple[_Job, int]]:

@@ -5,7 +5,6 @@ small in memory. Once it has read `BULK_TOKENS` tokens, the second gear is loade
 own (torch with packed weights, the fast tokenizer) and takes over: several times as fast, for more memory.
 """
 
-import logging
 import re
 import threading
 import time
@@ -17,12 +16,11 @@ from numpy.typing import NDArray
 
 from mretrieve.encode.backends import Embed, architecture_of, load_backend
 from mretrieve.encode.choose import BULK_TOKENS, Backend, Dtype, choose_backend
-from mretrieve.encode.encoder import BATCH_TOKENS, Encoder, batches_by_length
+from mretrieve.encode.encoder import Encoder, batch_tokens, embed_in_batches
+from mretrieve.encode.gears import GearChange
 from mretrieve.encode.tokenize import FAST_START_CHARACTERS, Tokenizer, tokenizer_for
 from mretrieve.models.weights import read_json
 from mretrieve.serve.state import Kind
-
-logger = logging.getLogger(__name__)
 
 _NO_CUT = 1 << 30
 _SIZES = ("matryoshka_dims", "matryoshka_dimensions")
@@ -73,10 +71,8 @@ class ServedModel:
         self._architecture = architecture_of(encoder.checkpoint)
         self._gear: _Gear | None = None
         self._tokenizer: Tokenizer | None = None  # of the second gear
-        self._read = 0
-        self._in_top_gear = False
         self._loading = threading.Lock()
-        self._changing: threading.Thread | None = None
+        self.gears = GearChange(self._change_gear, name=name, daemon=True)
 
     @property
     def dim(self) -> int:
@@ -123,8 +119,7 @@ class ServedModel:
     @property
     def batch_tokens(self) -> int:
         """Tokens that are computed together, at most."""
-        backend = "onnx" if self._gear is None else self._gear.backend
-        return BATCH_TOKENS["cuda" if self.encoder.device == "cuda" else backend]
+        return batch_tokens(self.encoder.device, "onnx" if self._gear is None else self._gear.backend)
 
     def embed(self, ids: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """Embeddings of texts that `tokenize` gave.
@@ -136,35 +131,13 @@ class ServedModel:
             self.load()
         gear = self._gear
         assert gear is not None
-        parts = list(batches_by_length(ids, budget=self.batch_tokens))
-        embeddings = np.concatenate([gear.embed([ids[row] for row in rows]) for rows in parts])
-        result = np.empty_like(embeddings)
-        result[np.concatenate(parts)] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-        return result
-
-    def note_work(self, n_tokens: int) -> None:
-        """Say that this much text has come; enough of it starts the change of gear."""
-        self._read += n_tokens
-        if self._read >= BULK_TOKENS and self._changing is None:
-            self._changing = threading.Thread(target=self._change_gear, name="mretrieve-gear", daemon=True)
-            self._changing.start()
-
-    def change_gear(self) -> None:
-        """Load the second gear now."""
-        self.note_work(BULK_TOKENS)
-        assert self._changing is not None
-        self._changing.join()
+        return embed_in_batches(gear.embed, ids, budget=self.batch_tokens)
 
     def _change_gear(self) -> None:
-        try:
-            tokenizer = tokenizer_for(self.encoder.checkpoint.folder, [" " * (FAST_START_CHARACTERS + 1)])
-            gear = self._open(BULK_TOKENS)
-            gear.embed(self.tokenize(["ready"], "query").ids)
-        except Exception as error:  # the first gear still works
-            logger.warning("%s goes on in its first gear: %s", self.name, type(error).__name__)
-            return
+        tokenizer = tokenizer_for(self.encoder.checkpoint.folder, [" " * (FAST_START_CHARACTERS + 1)])
+        gear = self._open(BULK_TOKENS)
+        gear.embed(self.tokenize(["ready"], "query").ids)
         self._tokenizer, self._gear = tokenizer, gear
-        logger.debug("%s has changed gear", self.name)
 
     def _open(self, n_tokens: int) -> _Gear:
         kind, encoder = self._architecture, self.encoder

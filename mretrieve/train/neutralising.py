@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_MANY = 1 << 30  # tokens: more than any one call has, so that the backend for bulk is taken
 _FEW = 8  # sentences of a language below which its mean says more about them than about the language
 
 
@@ -60,7 +59,7 @@ def run_neutralise(stage: NeutraliseStage, context: StageContext) -> StageResult
     if encoder.checkpoint.head is not None:
         raise InputError(f"Stage '{stage.name}': {source} has a linear layer after pooling already.")
     texts = _texts(stage, context)
-    encoder.expect(_MANY)
+    encoder.prefer_bulk()
     means, done = [], 0
     for own in texts.values():
         means.append(encoder.encode_documents(own).mean(axis=0))

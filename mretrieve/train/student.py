@@ -212,9 +212,11 @@ def save_student(
     """
     _save(student, folder, source)
     if matryoshka:
+        whole = student.get_embedding_dimension()
+        assert whole is not None
         path = folder / "config_sentence_transformers.json"
         settings = json.loads(path.read_text(encoding="utf-8"))
-        settings["matryoshka_dims"] = sorted({*matryoshka, student.get_embedding_dimension()}, reverse=True)
+        settings["matryoshka_dims"] = sorted({*matryoshka, whole}, reverse=True)
         path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from mretrieve.encode.encoder import Encoder
 from mretrieve.train.objectives import Role
 
-_MANY = 1 << 30  # tokens: more than any one call has, so that the backend for bulk is taken
-
 
 class Teacher:
     """An encoder with a memory, of half precision: 0.8 kB for each text of 384 features.
@@ -24,7 +22,7 @@ class Teacher:
 
     def __init__(self, model: str, *, device: str) -> None:
         self._encoder = Encoder(model, device=device)
-        self._encoder.expect(_MANY)
+        self._encoder.prefer_bulk()
         self._known: dict[tuple[Role, str], NDArray[np.float16]] = {}
 
     @property

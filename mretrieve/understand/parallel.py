@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import lzma
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ from mretrieve.languages import normalize_language
 
 METADATA = frozenset({"id", "_id", "doc", "split", "topic", "url"})
 """Fields that are no texts, though some of them are codes of languages (`id` would be Indonesian)."""
-
-_XZ_MAGIC = b"\xfd7zXZ\x00"
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def first_row(path: Path) -> dict[str, Any]:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number of the line and content of each row that is not blank."""
-    for line, text in _lines(path):
+    for line, text in read_lines(path):
         if isinstance(text, BadRecord):
             raise InputError(f"{path}, line {line}: {text}.")
         if not text.strip():
@@ -107,25 +104,6 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(row, dict):
             raise InputError(f"{path}, line {line}: a JSON object is needed, with a text per language.")
         yield line, row
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str | BadRecord]]:
-    if not _is_xz(path):
-        yield from read_lines(path)
-        return
-    try:
-        with lzma.open(path, "rt", encoding="utf-8") as file:
-            yield from ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1))
-    except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is cut off or damaged ({error}): fetch or make it again.") from None
-
-
-def _is_xz(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_XZ_MAGIC)) == _XZ_MAGIC
-    except OSError:
-        return False  # whoever reads the lines will say what is wrong
 
 
 def _choose(

@@ -16,7 +16,7 @@ from torch import Tensor
 from mretrieve.encode.checkpoint import Checkpoint
 from mretrieve.errors import InputError
 from mretrieve.models.nomic_moe import NomicMoEModel
-from mretrieve.models.unigram import UNIGRAM_REST, unigram_tokenizer_json, write_unigram
+from mretrieve.models.unigram import UNIGRAM_REST, unigram_pre_tokenizer, write_unigram
 from mretrieve.models.weights import read_json
 from mretrieve.understand.rebuild import rebuild
 from mretrieve.understand.vocabulary import pieces_to_keep, pieces_within
@@ -111,7 +111,7 @@ def trim_tokenizer(source: Path, folder: Path, kept: Sequence[int]) -> None:
         special = {name: new[number] for name, number in rest["special"].items()}
         normalizer = {int(point): text for point, text in rest["normalizer"].items()}
         write_unigram(folder, pieces, normalizer, special=special)
-        content = _with_unknown_apart(content, pieces, rest["special"], special)
+        content = _with_unknown_apart(content, pieces)
     _write(folder / "tokenizer.json", _renumbered(content, pieces, new), indent=None)
     _renumber_settings(folder, new)
 
@@ -150,24 +150,18 @@ def _processor(processor: Mapping[str, Any], new: Mapping[int, int]) -> dict[str
     return dict(processor) | changed
 
 
-def _with_unknown_apart(
-    content: dict[str, Any],
-    pieces: Sequence[tuple[str, float]],
-    old_special: Mapping[str, int],
-    special: Mapping[str, int],
-) -> dict[str, Any]:
+def _with_unknown_apart(content: dict[str, Any], pieces: Sequence[tuple[str, float]]) -> dict[str, Any]:
     """Our own tokenizers cut characters that no piece has apart; now there are more of these.
 
     Those that only longer pieces had have never been cut apart, and stay as they were.
     """
     old = [tuple(entry) for entry in content["model"]["vocab"]]
-    ours = unigram_tokenizer_json(old, {}, special=old_special)["pre_tokenizer"]
-    if content["pre_tokenizer"] != ours:
+    if content["pre_tokenizer"] != unigram_pre_tokenizer(old):
         return content
     single = {piece for piece, _ in old}
     inside = sorted(set().union(*single) - single)
     known = [*pieces[:-1], *((character, 0.0) for character in inside), pieces[-1]]
-    return content | {"pre_tokenizer": unigram_tokenizer_json(known, {}, special=special)["pre_tokenizer"]}
+    return content | {"pre_tokenizer": unigram_pre_tokenizer(known)}
 
 
 def _renumber_settings(folder: Path, new: Mapping[int, int]) -> None:

@@ -26,7 +26,7 @@ class BagOfWords:
         self.directions = {}
         self.calls = []
 
-    def expect(self, n_tokens):
+    def prefer_bulk(self):
         return "fp32"
 
     def encode_queries(self, texts):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ann import cached_vectors, compare
+from ann import Asked, cached_vectors, compare
 
 from mretrieve.errors import InputError
 from mretrieve.planning import clustered_vectors
@@ -26,7 +26,8 @@ def test_without_vectors_the_message_says_how_to_get_some(tmp_path):
 
 def test_sizes_and_recalls_of_two_indexes(tmp_path):
     vectors, queries = clustered_vectors(3000, 32), clustered_vectors(50, 32, seed=1)
-    found = list(compare(vectors, queries, ("auto", "RaBitQ", "SQ8"), targets=(0.95,), folder=tmp_path))
+    asked = Asked(queries)
+    found = list(compare(vectors, asked, ("auto", "RaBitQ", "SQ8"), targets=(0.95,), folder=tmp_path))
     flat, binary, byte = found
     assert (flat.factory, flat.recall, flat.search) == ("Flat", 1.0, "")
     assert flat.share_of_flat == pytest.approx(1, abs=0.01)

@@ -6,7 +6,8 @@ from tuned_fusion import Judged, comparisons, learn, measure, rank_with_vectors
 
 from mretrieve.indexing import build_index
 from mretrieve.rank.fusion import Ranking
-from mretrieve.rank.retriever import Ranked, Retriever
+from mretrieve.rank.ranked import Ranked
+from mretrieve.rank.retriever import Retriever
 from mretrieve.rank.tune import Question
 from mretrieve.types import Query
 from tests.conftest import write_jsonl

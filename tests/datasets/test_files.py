@@ -1,4 +1,5 @@
 import gzip
+import lzma
 
 import pytest
 
@@ -23,11 +24,12 @@ def test_a_byte_order_mark_is_dropped_from_the_first_line_only(tmp_path):
     assert "".join(read_blocks(path)) == "one\n\ufefftwo\n"
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl"])
-def test_gzip_is_known_by_its_content(tmp_path, name):
-    path = write(tmp_path / name, gzip.compress(b"one\ntwo\n"))
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.xz", "a.jsonl"])
+def test_compression_is_known_by_the_content(tmp_path, name, pack):
+    path = write(tmp_path / name, pack(b"one\ntwo\n"))
     assert list(read_lines(path)) == [(1, "one"), (2, "two")]
-    assert list(read_lines(write(tmp_path / "plain.gz", b"one\n"))) == [(1, "one")]
+    assert list(read_lines(write(tmp_path / f"plain-{name}", b"one\n"))) == [(1, "one")]
 
 
 def test_a_line_that_is_not_utf8_tells_the_byte_and_the_next_is_read(tmp_path):
@@ -57,6 +59,13 @@ def test_a_damaged_gzip_file_is_named(tmp_path):
     packed[-6] ^= 0xFF  # in the checksum
     with pytest.raises(InputError, match=r"a\.gz is cut off or damaged"):
         list(read_lines(write(tmp_path / "a.gz", bytes(packed))))
+
+
+@pytest.mark.parametrize("damage", [lambda packed: packed[:-20], lambda packed: packed[:40] + b"?" * 40])
+def test_a_damaged_xz_file_is_named(tmp_path, damage):
+    path = write(tmp_path / "a.xz", damage(lzma.compress(bytes(range(256)) * 10)))
+    with pytest.raises(InputError, match=r"a\.xz is cut off or damaged"):
+        list(read_lines(path))
 
 
 def test_files_that_cannot_be_opened_are_named(tmp_path, monkeypatch):

@@ -8,21 +8,16 @@ from mretrieve.datasets.collection import open_collection
 from mretrieve.datasets.hf import read_judgements, read_topics
 from mretrieve.datasets.layout import find
 from mretrieve.errors import InputError
-from tests.official import SHARED, of_sample, write_miracl
+from tests.official import SHARED, assert_all_published, of_sample, splits_of, write_miracl
 
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="../shared/data is not here")
-SPLITS = [(lang, split) for lang, entry in benchmarks()["miracl"].languages.items() for split in entry.splits]
+SPLITS = splits_of("miracl")
 
 
 @needs_shared
 @pytest.mark.parametrize(("lang", "split"), SPLITS, ids=["/".join(one) for one in SPLITS])
 def test_all_topics_and_judgements(lang, split):
-    n_topics, n_judgements = benchmarks()["miracl"].languages[lang].splits[split]
-    topics = read_topics(find(SHARED, miracl.topics(lang, split), whole=True))
-    qrels = read_judgements(find(SHARED, miracl.qrels(lang, split), whole=True))
-    assert len(topics) == n_topics
-    assert sum(map(len, qrels.values())) == n_judgements
-    assert {topic.query_id for topic in topics} == set(qrels)  # every topic is judged
+    assert_all_published("miracl", miracl, lang, split)
 
 
 @needs_shared

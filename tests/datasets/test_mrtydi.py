@@ -6,15 +6,14 @@ import tarfile
 import pytest
 
 from mretrieve.datasets import mrtydi
-from mretrieve.datasets.catalogue import benchmarks
 from mretrieve.datasets.collection import open_collection
-from mretrieve.datasets.hf import read_judgements, read_topics
+from mretrieve.datasets.hf import read_topics
 from mretrieve.datasets.layout import find
 from mretrieve.errors import InputError
-from tests.official import SHARED, of_sample, write_archive, write_mrtydi
+from tests.official import SHARED, assert_all_published, of_sample, splits_of, write_archive, write_mrtydi
 
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="../shared/data is not here")
-SPLITS = [(lang, split) for lang, entry in benchmarks()["mrtydi"].languages.items() for split in entry.splits]
+SPLITS = splits_of("mrtydi")
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +24,7 @@ def own_cache(tmp_path, monkeypatch):
 @needs_shared
 @pytest.mark.parametrize(("lang", "split"), SPLITS, ids=["/".join(one) for one in SPLITS])
 def test_all_topics_and_judgements(lang, split):
-    n_topics, n_judgements = benchmarks()["mrtydi"].languages[lang].splits[split]
-    topics = read_topics(find(SHARED, mrtydi.topics(lang, split), whole=True))
-    qrels = read_judgements(find(SHARED, mrtydi.qrels(lang, split), whole=True))
-    assert len(topics) == n_topics
-    assert sum(map(len, qrels.values())) == n_judgements
-    assert {topic.query_id for topic in topics} == set(qrels)
+    assert_all_published("mrtydi", mrtydi, lang, split)
 
 
 @needs_shared

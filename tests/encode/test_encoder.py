@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from mretrieve.encode import choose
+from mretrieve.encode import choose, gears
 from mretrieve.encode import encoder as encoder_module
 from mretrieve.encode.encoder import Encoder, batches_by_length
 from mretrieve.errors import InputError
@@ -44,22 +44,27 @@ def test_other_modules_are_run_by_sentence_transformers(checkpoint):
 
 
 def test_few_texts_again_and_again_get_the_backend_for_many(checkpoint, monkeypatch):
+    monkeypatch.setattr(gears, "BULK_TOKENS", 100)
     monkeypatch.setattr(encoder_module, "BULK_TOKENS", 100)
     monkeypatch.setattr(choose, "BULK_TOKENS", 100)
     monkeypatch.setattr(choose, "cpu_has_bf16", lambda: True)
     encoder = Encoder(str(checkpoint()), device="cpu", gears=True)
     before = encoder.encode_queries(["the being"])
-    assert encoder._loading is None
-    while encoder._loading is None:
+    assert not encoder._gears.has_begun
+    while not encoder._gears.has_begun:
         encoder.encode_queries(["the being"])
-    encoder._loading.join()
+    encoder._gears.wait()
     assert ("torch", "bf16") in encoder._backends
     assert (encoder.encode_queries(["the being"]) * before).sum() > 0.999
     for settings in ({}, {"gears": True, "dtype": "fp32"}):
-        steady = Encoder(str(checkpoint()), device="cpu", **settings)
-        for _ in range(40):
-            steady.encode_queries(["the being"])
-        assert steady._loading is None
+        assert Encoder(str(checkpoint()), device="cpu", **settings)._gears is None
+
+
+def test_a_job_of_unknown_length_takes_the_backend_for_much(checkpoint):
+    encoder = Encoder(str(checkpoint()), device="cpu")
+    dtype = encoder.prefer_bulk()
+    encoder.encode_queries(["the being"])
+    assert list(encoder._backends) == [("torch", dtype)]
 
 
 def test_prompts_can_be_given(checkpoint):

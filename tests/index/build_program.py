@@ -33,9 +33,9 @@ def make_documents(n, start=0):
         yield Document(f"id-é-{i}", f"{TEXTS[lang]} {i}", "Título" if i % 2 else "", lang, f"c.jsonl:{i + 1}")
 
 
-def make_plan(*, source="s1", dim=16, faiss="Flat", lexical=True, shard_size=8, model="fake"):
+def make_plan(*, source="s1", dim=16, faiss="Flat", lexical=True, shard_size=8, model="fake", device="auto"):
     encoder = EncoderIdentity(model, "f" * 64, dim, "query: ", "passage: ")
-    return BuildPlan(source, encoder, faiss=faiss, lexical=lexical, shard_size=shard_size)
+    return BuildPlan(source, encoder, faiss=faiss, lexical=lexical, shard_size=shard_size, device=device)
 
 
 class FakeEncoder:

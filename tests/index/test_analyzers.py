@@ -1,7 +1,18 @@
+from functools import partial
+from typing import get_args
+
 import pytest
 
-from mretrieve.index.analyzers import LUCENE_LANGUAGES, Analyzer, analyzer_of, java_analyzer
+from mretrieve.index.analyzers import (
+    LUCENE_LANGUAGES,
+    Analyzer,
+    analyzer_named,
+    analyzer_of,
+    java_analyzer,
+)
 from mretrieve.index.jvm import java_class, start_jvm
+from mretrieve.index.pieces import join_pieces
+from mretrieve.index.terms import Terms
 
 SENTENCES = {
     "ar": "تم اكتشاف الأكسجين بشكل مستقل",
@@ -62,8 +73,8 @@ def test_texts_become_terms_as_the_languages_want_it():
 def test_unspaced_scripts_are_cut_in_python(lang):
     analyzer = analyzer_of(lang)
     assert (analyzer.lang, analyzer.kind) == (lang, "segment")
-    assert analyzer.prepare_queries(["ภาษา Thai"], None) == ["ภาษ าษา thai"]
-    assert analyzer.prepare_documents(["ปู"], None) == ["ป ู ปู"]
+    assert analyzer.prepare_queries(["ภาษา Thai"], None) == [["ภาษ าษา thai"]]
+    assert analyzer.prepare_documents(["ปู"], None) == [["ป ู ปู"]]
 
 
 @pytest.mark.parametrize("lang", ["sw", "yo", "vi", ""])
@@ -75,21 +86,37 @@ def test_languages_without_an_analyzer_go_by_pieces(lang):
         asked.extend(texts)
         return [["▁ha", "bari", "?"], []]
 
-    assert analyzer.kind == "pieces"
-    assert analyzer.prepare_documents(["HABARI?", ""], cut) == ["▁ha bari ▁habari", ""]
-    assert analyzer.prepare_queries(["HABARI?", ""], cut) == ["▁ha bari ▁habari", ""]
+    join = partial(join_pieces, cut=cut)
+    assert analyzer.kind == analyzer.terms == "pieces"
+    assert analyzer.prepare_documents(["HABARI?", ""], join) == [["▁ha bari ▁habari", ""]]
+    assert analyzer.prepare_queries(["HABARI?", ""], join) == [["▁ha bari ▁habari", ""]]
     assert asked == ["habari?", "", "habari?", ""]
+    assert analyzer == analyzer_of(lang, "both") == analyzer_of(lang, "pieces")
 
 
 def test_pieces_need_something_that_cuts():
-    with pytest.raises(ValueError, match="no analyzer for 'sw', so `cut` should be given"):
-        analyzer_of("sw").prepare_queries(["habari"], None)
+    for analyzer in (analyzer_of("sw"), analyzer_of("en", "pieces"), analyzer_of("en", "both")):
+        with pytest.raises(ValueError, match=f"BM25 of '{analyzer.lang}' goes by pieces"):
+            analyzer.prepare_queries(["habari"], None)
+
+
+@pytest.mark.parametrize("lang", ["de", "th"])
+def test_pieces_stand_beside_an_analyzer_s_terms(lang):
+    def join(texts):
+        return [f"▁{text}" for text in texts]
+
+    own, both = analyzer_of(lang), analyzer_of(lang, "both")
+    (expected,) = own.prepare_documents(["ปู haus"], None)
+    assert both.prepare_documents(["ปู haus"], join) == [expected, ["▁ปู haus"]]
+    assert both.prepare_queries(["ปู haus"], join) == [*own.prepare_queries(["ปู haus"], None), ["▁ปู haus"]]
+    assert analyzer_of(lang, "pieces").prepare_documents(["ปู haus"], join) == [["▁ปู haus"]]
+    assert [analyzer_of(lang, terms).terms for terms in get_args(Terms)] == ["analyzer", "pieces", "both"]
 
 
 def test_analyzers_of_lucene_read_texts_as_they_are():
     texts = ["Any Text", ""]
-    assert analyzer_of("de").prepare_documents(texts, None) == texts
-    assert analyzer_of("de").prepare_queries(texts, None) == texts
+    assert analyzer_of("de").prepare_documents(texts, None) == [texts]
+    assert analyzer_of("de").prepare_queries(texts, None) == [texts]
 
 
 def test_names_for_the_manifest():
@@ -97,3 +124,12 @@ def test_names_for_the_manifest():
     assert str(analyzer_of("ro")) == "lucene:org.apache.lucene.analysis.ro.RomanianAnalyzer"
     assert str(analyzer_of("th")) == "segment:character-runs-1"
     assert str(Analyzer("sw", "pieces", "xlm-r-pieces-1")) == str(analyzer_of("sw"))
+    assert str(analyzer_of("th", "both")) == "segment:character-runs-1+xlm-r-pieces-1"
+
+
+@pytest.mark.parametrize("lang", ["ar", "th", "sw", ""])
+@pytest.mark.parametrize("terms", get_args(Terms))
+def test_analyzers_are_known_by_their_names(lang, terms):
+    analyzer = analyzer_of(lang, terms)
+    assert analyzer_named(lang, str(analyzer)) == analyzer
+    assert analyzer_named(lang, "lucene:of.another.language") is None

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import subprocess
@@ -91,6 +92,48 @@ def test_progress_tells_of_each_stage(tmp_path, program):
     assert [t for t in seen if t[0] == "dense"] == [("dense", n, 20) for n in (8, 16, 20)]
     assert [t for t in seen if t[0] == "lexical"][-1] == ("lexical", 20, 20)
     assert seen[-1] == ("files", 6, 6)
+
+
+class BackwardsEncoder:
+    """Takes all shards at once and gives the last one back first; stops after some."""
+
+    def __init__(self, encode, n_shards=None):
+        self.encode, self.n_shards, self.closed = encode, n_shards, False
+
+    def encode_shards(self, shards):
+        try:
+            for n_done, (shard, texts) in enumerate(reversed(list(shards))):
+                if n_done == self.n_shards:
+                    raise StopError
+                yield shard, self.encode(texts)
+        finally:
+            self.closed = True
+
+
+def test_shards_may_be_encoded_in_any_order(tmp_path, program):
+    first, second = program.FakeEncoder(), program.FakeEncoder()
+    stopped, seen = BackwardsEncoder(first, 3), []
+    with pytest.raises(StopError):
+        program.small_build(tmp_path / "idx", 30, encode=stopped)
+    assert stopped.closed
+    program.small_build(
+        tmp_path / "idx", 30, encode=BackwardsEncoder(second), on_progress=lambda *told: seen.append(told)
+    )
+    assert (len(first.calls), len(second.calls)) == (3, 1)  # of shards of 8, 8, 8 and 6
+    assert [told for told in seen if told[0] == "vectors"] == [("vectors", 22, 30), ("vectors", 30, 30)]
+    program.small_build(tmp_path / "whole", 30)
+    assert products(tmp_path / "idx") == products(tmp_path / "whole")
+
+
+def test_a_full_disk_stops_the_encoding_of_many_shards_at_once(tmp_path, program, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    encode = BackwardsEncoder(program.FakeEncoder())
+    monkeypatch.setattr("mretrieve.index.stages.np.save", lambda *_: full("a"))
+    with pytest.raises(InputError, match="No space left") as caught:
+        program.small_build(tmp_path / "idx", 30, encode=encode)
+    assert encode.closed and caught  # though the error still holds on to all that was under way
 
 
 def test_a_broken_source_stops_before_anything_is_encoded(tmp_path, program):
@@ -223,6 +266,18 @@ def test_a_file_in_the_way_of_the_building_folder_is_left_alone(tmp_path, progra
     with pytest.raises(InputError, match=r"idx\.building is in the way"):
         program.small_build(tmp_path / "idx")
     assert (tmp_path / "idx.building").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("n_read", "is_kept"), [(7, False), (8, True)])  # 8 make a shard
+def test_a_source_that_breaks_leaves_only_what_is_of_use(tmp_path, program, n_read, is_kept):
+    def broken():
+        yield from program.make_documents(n_read)
+        raise InputError("corpus.jsonl:9: broken")
+
+    plan = program.make_plan(lexical=False)
+    with pytest.raises(InputError, match="broken"):
+        program.build(broken(), tmp_path / "idx", plan=plan, encode=program.FakeEncoder())
+    assert (tmp_path / "idx.building").exists() == is_kept
 
 
 def test_an_empty_building_folder_of_a_killed_start_is_used(tmp_path, program):

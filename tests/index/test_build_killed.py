@@ -1,5 +1,7 @@
 """Builds as real processes, ended by signals: nothing is lost, nothing is encoded twice."""
 
+import importlib.util
+import json
 import os
 import random
 import signal
@@ -128,3 +130,33 @@ def test_killed_before_any_change_of_the_file_system_a_build_resumes(tmp_path, s
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert int(finished.stdout) > 50
+
+
+def fault_program(folder, *arguments):
+    """`fault_program.py`, which `make test-slow` runs on the large collection; its figures."""
+    command = [sys.executable, str(HERE / "fault_program.py"), str(folder), *map(str, arguments)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jnius_config") is None, reason="needs Lucene")
+def test_real_builds_killed_at_random_moments_are_as_one_that_was_not(tmp_path):
+    arguments = ["--kills", 3, "--faiss", "IVF4,SQ8", "--dim", 64]
+    figures = fault_program(tmp_path / "builds", *arguments)
+    assert figures["different"] == []
+    assert figures["kills"] == 3 and figures["ends"] >= 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc/self/status")
+def test_memory_stays_below_one_and_a_half_times_the_vectors(tmp_path):
+    """One shard more than a power of two of them, where an array that doubles would be twice its size.
+
+    What learns from a sample takes a few times that, 65,536 vectors, which are all of so small a set: such an
+    index is measured on the large one.
+    """
+    arguments = ["--only-build", "--documents", 33 * 1024, "--dim", 3072, "--faiss", "Flat"]
+    figures = fault_program(tmp_path / "idx", *arguments)
+    assert figures["vector_bytes"] == 33 * 1024 * 3072 * 4
+    assert figures["rss_before"] < figures["vector_bytes"] / 3
+    assert figures["rss_peak"] < 1.5 * figures["vector_bytes"]

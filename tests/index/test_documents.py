@@ -61,6 +61,7 @@ def test_contents_are_title_and_text(tmp_path, shard_size):
     arabic = list(store.contents_of("ar"))
     assert sum(arabic, []) == ["نهر ينبع النهر من الجبال", "نص ثان"]
     assert all(arabic)
+    assert [len(texts) for texts in arabic] == ([1, 1] if shard_size == 1 else [2])
     assert list(store.contents_of("sw")) == []
 
 

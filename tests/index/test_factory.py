@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mretrieve.errors import InputError
-from mretrieve.index.factory import make_index
-from mretrieve.index.faiss import DenseIndex, build_dense, check_factory
+from mretrieve.index.factory import make_index, small_factory
+from mretrieve.index.faiss import DenseIndex, build_dense, check_factory, dense_entry
 
 DIM = 32
 
@@ -59,3 +59,31 @@ def test_as_many_first_dimensions_as_there_are_is_an_error(n):
 def test_an_unknown_inner_string_is_told():
     with pytest.raises(InputError, match="could not parse index string Flart"):
         check_factory("MRL8,Flart,Refine(SQ8)", DIM)
+
+
+def test_small_has_lists_that_add_little():
+    # A list has 128 vectors at least, 4 sqrt(n) lists are enough: 10,000 / 128 = 78; 4 sqrt(1e8) = 40,000.
+    assert small_factory(10_000, 384) == "IVF64,RaBitQ3"
+    assert small_factory(460_000, 384) == "IVF2048,RaBitQ3"
+    assert small_factory(10**8, 768) == "IVF32768_HNSW32,RaBitQ3"
+    assert small_factory(10_000, 128) == "IVF64,RaBitQ2"
+    assert small_factory(1, 384) == "IVF1,RaBitQ3"
+
+
+@pytest.mark.parametrize("dim", [320, 384, 768])
+def test_small_is_an_eighth_of_the_vectors_and_finds_most(tmp_path, dim):
+    n = 5000
+    rng = np.random.default_rng(3)
+    centres = np.repeat(rng.standard_normal((n // 10, dim), dtype=np.float32), 10, axis=0)
+    vectors = centres + 0.7 * rng.standard_normal((n, dim), dtype=np.float32)  # ten that are alike, of each
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = vectors[::100] + 0.02 * rng.standard_normal((50, dim), dtype=np.float32)
+    np.save(tmp_path / "0.npy", vectors)
+    entry = build_dense([tmp_path / "0.npy"], tmp_path / "dense.faiss", factory="small", device="cpu")
+    assert entry.factory == dense_entry("small", n, dim).factory == "IVF32,RaBitQ3"
+    assert (tmp_path / "dense.faiss").stat().st_size <= 4 * dim * n / 8
+    index = DenseIndex.open(tmp_path / "dense.faiss", search="nprobe=32", device="cpu")
+    _, rows = index.search(queries, 10)
+    exact = np.argsort(-queries @ vectors.T, axis=1)[:, :10]
+    found = np.mean([np.isin(a, b).mean() for a, b in zip(exact, rows, strict=True)])
+    assert found >= 0.95

@@ -17,6 +17,7 @@ from mretrieve.index.lucene import ANALYZER_FILE, LexicalIndex, LexicalWriter
 def build(path, lang, texts, **options):
     with LexicalWriter(path, lang, **options) as writer:
         writer.add(texts)
+    options.pop("terms", None)  # the index knows
     return LexicalIndex(path, lang, **options)
 
 
@@ -113,8 +114,43 @@ def test_languages_without_an_analyzer_are_cut_by_the_caller(tmp_path):
 
     with build(tmp_path / "sw", "sw", ["Habari yako", "habani"], cut=cut) as index:
         assert index.search("HABARI", top_k=2)[0].tolist() == [0, 1]
-    with pytest.raises(ValueError, match="`cut` should be given"):
+    with pytest.raises(ValueError, match="goes by pieces .* so they should be given"):
         build(tmp_path / "yo", "yo", ["Báwo ni"])
+
+
+def three_letters(texts):
+    return [["▁" + word[:3] for word in text.split()] for text in texts]
+
+
+@pytest.mark.parametrize("lang", ["en", "th"])
+def test_scores_of_both_kinds_of_terms_are_their_sum(lang, tmp_path):
+    texts = ["river bank", "the rivers of a delta", "ธนาคาร riverside แม่น้ำ", "mountain", "แม่น้ำ banker"]
+    found = {}
+    for terms in ("analyzer", "pieces", "both"):
+        with build(tmp_path / terms, lang, texts, cut=three_letters, terms=terms) as index:
+            assert len(index) == 5 and index.analyzer.terms == terms
+            found[terms] = [
+                dict(zip(*(one.tolist() for one in pair), strict=True))
+                for pair in index.search_many(["river banks", "แม่น้ำ", "", "mou"], top_k=5)
+            ]
+    for own, pieces, both in zip(*found.values(), strict=True):
+        expected = {row: own.get(row, 0) + pieces.get(row, 0) for row in own.keys() | pieces.keys()}
+        assert both == pytest.approx(expected, rel=1e-6)
+        assert list(both.values()) == sorted(both.values(), reverse=True)
+    assert found["both"][2] == {} and found["both"][3] == found["pieces"][3] != {}
+    assert found["both"][0] != found["analyzer"][0]
+
+
+def test_several_folders_should_be_of_the_same_terms(tmp_path):
+    for name, terms in (("a", "both"), ("b", "both"), ("c", "analyzer")):
+        build(tmp_path / name, "en", ["river bank"], cut=three_letters, terms=terms).close()
+    paths = [tmp_path / "a", tmp_path / "b"]
+    with LexicalIndex(paths, "en", cut=three_letters) as index:
+        assert index.search("riverside", top_k=3)[0].tolist() == [0, 1]
+    with pytest.raises(
+        InputError, match="c was written with the analyzer anserini:.*, but .*a with .*pieces"
+    ):
+        LexicalIndex([tmp_path / "a", tmp_path / "c"], "en", cut=three_letters)
 
 
 @pytest.fixture
@@ -128,7 +164,8 @@ def restless_threads():
 
 def test_threads_search_two_indexes_at_once(tmp_path, restless_threads):
     texts = [f"fox {row} " + "word " * (row % 7) for row in range(500)]
-    with build(tmp_path / "en", "en", texts) as a, build(tmp_path / "de", "de", texts[::-1]) as b:
+    both = {"cut": three_letters, "terms": "both"}
+    with build(tmp_path / "en", "en", texts) as a, build(tmp_path / "de", "de", texts[::-1], **both) as b:
         queries = [f"fox {row} word" for row in range(200)]
         expected = {index: [index.search(query, 10) for query in queries] for index in (a, b)}
         wrong = []

@@ -92,7 +92,7 @@ def test_the_size_is_the_sum_of_all_files():
         ({"dense": {"factory": 3, "search": ""}}, r"dense\.factory should be a string, not 3"),
         ({"dense": {"factory": "Flat", "search": "", "x": 1}}, r"dense\.x is not a field"),
         (
-            {"ranking": {"fusion": "rrf:60", "k1": "0.9", "b": 0.4}},
+            {"ranking": {"fusion": "rrf:60", "k1": "0.9", "b": 0.4, "terms": "both"}},
             r"ranking\.k1 should be a number, not '0\.9'",
         ),
         ({"files": {"../a": {"n_bytes": 1, "sha256": ""}}}, r"files\.\.\./a is not a name inside"),
@@ -116,8 +116,15 @@ def test_what_is_no_json_object_is_told(text):
 
 
 def test_a_newer_format_says_what_to_do():
-    with pytest.raises(InputError, match=r"format 3, newer than .* \(2\)\. Run `pip install -U mretrieve`"):
-        Manifest.parse(changed(format_version=3, unknown={}), PATH)
+    with pytest.raises(InputError, match=r"format 4, newer than .* \(3\)\. Run `pip install -U mretrieve`"):
+        Manifest.parse(changed(format_version=4, unknown={}), PATH)
+
+
+def test_the_second_format_knew_the_terms_of_analyzers_only():
+    ranking = {"fusion": "minmax:0.7", "k1": 1.2, "b": 0.75}
+    assert Manifest.parse(changed(format_version=2, ranking=ranking), PATH) == MANIFEST
+    with pytest.raises(InputError, match=r"ranking\.terms is missing"):
+        Manifest.parse(changed(ranking=ranking), PATH)
 
 
 def test_is_index_knows_our_manifests_of_any_version(tmp_path):

@@ -91,9 +91,9 @@ def test_a_missing_and_a_cut_file_are_told(path, name):
 
 
 def test_a_newer_format_says_what_to_do(path):
-    text = (path / "manifest.json").read_text().replace('"format_version": 2', '"format_version": 3')
+    text = (path / "manifest.json").read_text().replace('"format_version": 3', '"format_version": 4')
     (path / "manifest.json").write_text(text)
-    with pytest.raises(InputError, match="index format 3, newer than .*pip install -U mretrieve"):
+    with pytest.raises(InputError, match="index format 4, newer than .*pip install -U mretrieve"):
         open_index(path)
 
 

@@ -38,6 +38,12 @@ def test_each_field_changes_the_digest():
     )
 
 
+def test_where_faiss_trains_makes_no_other_plan():
+    elsewhere = dataclasses.replace(PLAN, device="cuda")
+    assert elsewhere.digest() == PLAN.digest()
+    assert elsewhere.shares_shards_with(PLAN.to_dict())
+
+
 def test_shards_are_shared_when_only_faiss_or_lucene_differ():
     stored = json.loads(json.dumps(PLAN.to_dict()))
     assert dataclasses.replace(PLAN, faiss="HNSW32", lexical=False).shares_shards_with(stored)

@@ -27,6 +27,7 @@ N = 10_000
         "IVF64_HNSW16,PQ8x4,Refine(SQ8)",
         "RR64,IVF64,PQ8x4,Refine(SQfp16)",
         "RR64,RaBitQ,Refine(SQ8)",
+        "IVF64,RaBitQ3",
         "MRL16,IVF64,Flat,Refine(SQ8)",
         "IVF64,PQ8x4,Refine(PQ16x4)",
     ],
@@ -53,6 +54,7 @@ def test_parts_of_an_index_with_re_scoring():
 
 def test_a_graph_has_no_form_for_gpus_but_centroids_may_have_a_graph():
     assert not index_needs("HNSW32", 1000, 64).on_gpu
+    assert not index_needs("small", 1000, 64).on_gpu
     needs = index_needs("IVF64_HNSW32,Flat", 1000, 64)
     assert needs.on_gpu
     assert needs.graph_nodes == ((64, 64), (1000, 64))

@@ -130,7 +130,7 @@ def test_an_index_with_foreign_files_is_not_replaced(pair, indexes):
 def test_an_index_of_a_newer_format_can_be_replaced(pair, indexes):
     building, target = pair
     shutil.copytree(indexes / "old", target)
-    text = (target / "manifest.json").read_text().replace('"format_version": 2', '"format_version": 9')
+    text = (target / "manifest.json").read_text().replace('"format_version": 3', '"format_version": 9')
     (target / "manifest.json").write_text(text)
     swap.place(building, target, overwrite=True)
     assert verify(target).documents == 20

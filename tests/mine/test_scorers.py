@@ -5,7 +5,7 @@ from mretrieve.encode.encoder import Encoder
 from mretrieve.errors import InputError
 from mretrieve.mine.scorers import CrossEncoderScorer, PoolScorer
 from mretrieve.types import Document, Query
-from tests.conftest import make_checkpoint
+from tests.rank.cross_encoders import make_cross_encoder
 
 QUERIES = [Query("1", "the cat"), Query("2", "a dog"), Query("3", "nothing")]
 DOCUMENTS = [
@@ -18,19 +18,7 @@ DOCUMENTS = [
 @pytest.fixture(scope="module")
 def cross_encoder(tmp_path_factory):
     """A function that makes a small cross-encoder with so many outputs."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
-
-    def make(outputs):
-        folder = make_checkpoint(tmp_path_factory.mktemp("cross"))
-        torch.manual_seed(3)
-        config = BertConfig.from_pretrained(folder, num_labels=outputs)
-        BertForSequenceClassification(config).save_pretrained(folder)
-        (folder / "modules.json").unlink()
-        (folder / "config_sentence_transformers.json").unlink()
-        return folder
-
-    return make
+    return lambda outputs: make_cross_encoder(tmp_path_factory.mktemp("cross"), outputs=outputs)
 
 
 def test_the_pools_scores_are_cosines(pool, model, questions):
@@ -62,8 +50,8 @@ def test_cross_encoders_read_query_and_document_together(cross_encoder):
     assert scores[0][1] == pytest.approx(torch.sigmoid(logit).item(), abs=1e-5)
 
 
-def test_models_that_score_no_pairs(cross_encoder, tmp_path):
+def test_models_that_score_no_pairs(cross_encoder, model):
     with pytest.raises(InputError, match="gives 3 numbers per pair"):
         CrossEncoderScorer(str(cross_encoder(3)), device="cpu")
-    with pytest.raises(InputError, match="cross-encoder '.*nothing' cannot be loaded"):
-        CrossEncoderScorer(str(tmp_path / "nothing"), device="cpu")
+    with pytest.raises(InputError, match="is an embedding model, but a cross-encoder is needed"):
+        CrossEncoderScorer(str(model), device="cpu")

@@ -1,11 +1,14 @@
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto
 
 from mretrieve.models.onnx_build import GraphBuilder
-from mretrieve.models.onnx_linear import Codes, add_unit, linear, quantize, take
+from mretrieve.models.onnx_files import embed_weights
+from mretrieve.models.onnx_linear import Codes, add_unit, linear, quantize, split, take, unscaled
 from tests.models.onnx_session import LEVELS, open_graph
 
 RNG = np.random.default_rng(0)
@@ -76,7 +79,7 @@ def decoded(x, activation):
         assert isinstance(rows, Codes)
         codes = graph.add("Cast", rows.codes, to=TensorProto.FLOAT)
         centred = graph.add("Sub", codes, graph.number(float(rows.zero)))
-        return graph.add("Mul", centred, rows.scales)
+        return graph.add("Mul", centred, graph.add("Unsqueeze", rows.scales, graph.ints(1)))
 
     return run(make, x, int8=True, n_out=32)
 
@@ -101,8 +104,42 @@ def test_codes_of_activations_use_more_steps_for_what_is_above_0(activation):
 @pytest.mark.parametrize("int8", [False, True])
 def test_rows_are_taken_in_order(int8):
     def make(graph, name):
-        rows = take(graph, quantize(graph, name), graph.ints(4, 0, 4))
-        return linear(graph, rows, "w", 32, 24, bias=None, turned=True)
+        index, counts = graph.ints(4, 0, 4, 5), graph.ints(3, 0, 1)
+        parts = split(graph, index, counts, 3)
+        groups = take(graph, quantize(graph, name), index, parts, counts)
+        done = [linear(graph, rows, "w", 32, 24, bias="b", turned=True) for rows in groups]
+        return graph.add("Concat", *reversed(done), axis=0)
 
-    found, whole = run(make, int8=int8), run(product(bias=None), int8=int8)
-    np.testing.assert_allclose(found, whole[[4, 0, 4]], rtol=0, atol=1e-5)
+    found, whole = run(make, int8=int8), run(product(), int8=int8)
+    np.testing.assert_allclose(found, whole[[5, 4, 0, 4]], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_scales_may_be_applied_later(int8):
+    def make(graph, name):
+        rows = quantize(graph, name)
+        y = unscaled(graph, rows, "v", 32, 24, turned=False)
+        return (
+            y
+            if isinstance(rows, str)
+            else graph.add("Mul", y, graph.add("Unsqueeze", rows.scales, graph.ints(1)))
+        )
+
+    np.testing.assert_allclose(run(make, int8=int8), run(product("v", None), int8=int8), rtol=0, atol=1e-5)
+
+
+def test_a_bias_before_gelu_stays_apart(tmp_path):
+    """ONNX Runtime's joined kernel takes longer than the two."""
+    graph = GraphBuilder(23, int8=True)
+    name = graph.input("x", TensorProto.FLOAT, "rows", 32)
+    add_unit(graph, name)
+    y = linear(graph, quantize(graph, name), "w", 32, 24, bias="b", turned=True)
+    graph.output("y", graph.activation(y, "gelu"), TensorProto.FLOAT, "rows", 24)
+    made = graph.model()
+    embed_weights(made, TENSORS)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    ort.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = {node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node}
+    assert {"MatMulIntegerToFloat", "Gelu"} <= found

@@ -5,7 +5,8 @@ import pytest
 
 from mretrieve.errors import InputError
 from mretrieve.rank.fusion import Fusion, Ranking
-from mretrieve.rank.retriever import Ranked, Retriever
+from mretrieve.rank.ranked import Ranked
+from mretrieve.rank.retriever import Retriever
 from mretrieve.rank.tune import (
     LEAST_QUERIES,
     WEIGHTS,

@@ -1,7 +1,6 @@
 """What was learned stands in the index, and the index stays whole."""
 
 import json
-import shutil
 
 import pytest
 
@@ -18,8 +17,8 @@ LEARNED = Tuning("nDCG@10", {"en": TunedLanguage("zscore:1", 50, 0.9, 0.2, 0.7, 
 
 
 @pytest.fixture
-def index(small_index, tmp_path):
-    return shutil.copytree(small_index, tmp_path / "index")
+def index(own_index):
+    return own_index
 
 
 def read(index):

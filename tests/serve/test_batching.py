@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mretrieve.encode.gears import GearChange
 from mretrieve.serve.batching import SHORT_TOKENS, Batcher, Lane, _Speed
 from mretrieve.serve.errors import ApiError
 from mretrieve.serve.metrics import Metrics
@@ -24,6 +25,7 @@ class Recorder:
         self.go_on = threading.Event()
         self.go_on.set()
         self.error = None
+        self.gears = GearChange(lambda: None, name="fake")
 
     def embed(self, ids):
         self.batches.append([one.tolist() for one in ids])
@@ -32,9 +34,6 @@ class Recorder:
         if self.error is not None:
             raise self.error
         return np.array([[one[0], len(one)] for one in ids], np.float32)
-
-    def note_work(self, n_tokens):
-        pass
 
 
 def texts(*lengths, mark=7):

@@ -18,15 +18,13 @@ from mretrieve.rank.retriever import Retriever
 from mretrieve.serve.mcp import IndexSearcher, describe, make_mcp_server
 from tests.conftest import write_jsonl
 
-PROGRAM = "from mretrieve import cli, cli_mcp; cli.app.add_typer(cli_mcp.app); cli.main()"
-
 
 def by_stdio(index):
     """`mretrieve mcp INDEX`, to be started by a client as an agent's program does."""
     keep = {name: value for name, value in os.environ.items() if name.startswith(("MRETRIEVE", "OMP", "XDG"))}
     return StdioServerParameters(
         command=sys.executable,
-        args=["-c", PROGRAM, "mcp", str(index)],
+        args=["-m", "mretrieve.cli", "mcp", str(index)],
         env=keep,
         cwd=Path(__file__).resolve().parents[2],
     )

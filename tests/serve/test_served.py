@@ -17,6 +17,11 @@ def served(model):
     return ServedModel("tiny", Encoder(str(model), query_prefix="the ", document_prefix="a "))
 
 
+def change_gear(served):
+    served.gears.note(BULK_TOKENS)
+    served.gears.wait()
+
+
 def test_tokens_have_the_prompt_of_their_kind(served):
     assert (
         served.tokenize(["cat"], "query").ids[0].tolist()
@@ -50,10 +55,7 @@ def test_enough_work_changes_gear_and_no_vector(served):
     ids = served.tokenize(TEXTS, "document").ids
     before = served.embed(ids)
     assert served._gear.backend == "onnx"
-    served.note_work(BULK_TOKENS - 1)
-    assert served._changing is None
-    served.note_work(1)
-    served._changing.join()
+    change_gear(served)
     assert served._gear.backend == "torch"
     assert [a.tolist() for a in served.tokenize(TEXTS, "document").ids] == [a.tolist() for a in ids]
     cosines = (before * served.embed(ids)).sum(axis=1)
@@ -64,7 +66,7 @@ def test_where_there_is_one_gear_only_it_stays(model):
     served = ServedModel("tiny", Encoder(str(model), dtype="int8"))
     served.load()
     gear = served._gear
-    served.change_gear()
+    change_gear(served)
     assert served._gear is gear
     assert served._tokenizer is not None
 
@@ -72,12 +74,10 @@ def test_where_there_is_one_gear_only_it_stays(model):
 def test_a_gear_that_cannot_be_changed_is_kept(served, monkeypatch, caplog):
     served.load()
     monkeypatch.setattr("mretrieve.serve.served.load_backend", lambda *_, **__: 1 / 0)
-    served.change_gear()
+    change_gear(served)
     assert "tiny goes on in its first gear: ZeroDivisionError" in caplog.text
     assert served._gear.backend == "onnx"
     assert len(served.embed(served.tokenize(TEXTS, "query").ids)) == len(TEXTS)
-    served.note_work(BULK_TOKENS)  # is not tried again and again
-    assert not served._changing.is_alive()
 
 
 @pytest.mark.parametrize(

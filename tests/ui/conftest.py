@@ -24,9 +24,8 @@ def watch(event, arguments):
         where = arguments[1] if event == "socket.connect" else arguments[0]
         sys.stderr.write(f"CONNECT {where}\\n")
 sys.addaudithook(watch)
-from mretrieve import cli, cli_ui
-cli.app.add_typer(cli_ui.app)
-cli.main()
+from mretrieve.cli import main
+main()
 """
 
 

@@ -52,7 +52,7 @@ def test_without_lucene_equal_words_are_found(monkeypatch):
     def missing(*_):
         raise MissingDependencyError("BM25 needs Lucene.")
 
-    monkeypatch.setattr("mretrieve.rank.explain.start_jvm", missing)
+    monkeypatch.setattr("mretrieve.rank.terms.start_jvm", missing)
     assert words("Cats and dogs", "Two cats, a DOGS shop, a catalogue.", "en") == ["cats", "DOGS"]
 
 
