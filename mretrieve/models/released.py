@@ -84,6 +84,7 @@ def pack(trained: Path, upcycling: Mapping[str, Any], folder: Path, *, version: 
     modules = read_modules(trained)
     if modules.head is not None:
         save_file({"weight": read_head(modules.head).weight}, folder / f"{_HEAD}.safetensors")
+        (folder / f"{_HEAD}.safetensors").chmod(0o644)
     about = {
         "version": version,
         "base": embedded_digest(),
