@@ -120,7 +120,9 @@ def reproduce(
     fusion: take.Fusion = None,
     as_json: take.AsJson = False,
 ) -> None:
-    """Measure a collection and compare with published scores, or with those that a recipe expects.
+    """Measure a collection and compare with published or expected scores.
+
+    The expected ones are those that an index recipe states.
 
     --all also writes table.md, table.csv and a plot per language. The same command goes on where it stopped.
     With --recipe the exit status is 1 where a score is not as expected.
