@@ -120,7 +120,7 @@ def reproduce(
     fusion: take.Fusion = None,
     as_json: take.AsJson = False,
 ) -> None:
-    """Measure a collection and compare with published or expected scores.
+    """Measure a collection beside published or expected scores.
 
     The expected ones are those that an index recipe states.
 
