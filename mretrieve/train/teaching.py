@@ -82,6 +82,8 @@ def run_teach(stage: TeachStage, context: StageContext) -> StageResult:
     Raises:
         InputError: a set or the teacher is missing, or it cannot score pairs.
     """
+    from mretrieve.mine.scorers import CrossEncoderScorer
+
     names = set_names(stage.data, stage.name)
     if stage.train is not None:
         from mretrieve.train.reranker import train_reranker
@@ -93,7 +95,7 @@ def run_teach(stage: TeachStage, context: StageContext) -> StageResult:
         name = context.model_name(stage.teacher)
     if not context.is_main:
         return StageResult()
-    teacher = open_teacher(name, device=context.device, batch_size=stage.batch_size)
+    teacher = CrossEncoderScorer(name, device=context.device, batch_size=stage.batch_size)
     details: dict[str, Any] = {"examples": {}}
     right = total = 0
     for set_name, address in names.items():
@@ -108,28 +110,6 @@ def run_teach(stage: TeachStage, context: StageContext) -> StageResult:
         total += len(data)
     remove(context.folder / "work")
     return StageResult({"positive_first": round(right / total, 5)}, details)
-
-
-def open_teacher(name: str, *, device: str, batch_size: int) -> "CrossEncoderScorer":
-    """A cross-encoder that gives one number for a pair.
-
-    Raises:
-        InputError: there is no such model, or it cannot score pairs.
-    """
-    from transformers import AutoConfig
-
-    from mretrieve.mine.scorers import CrossEncoderScorer
-
-    teacher = CrossEncoderScorer(name, device=device, batch_size=batch_size)
-    kinds = AutoConfig.from_pretrained(name).architectures or []
-    # The library gives any encoder a new, random head, whose scores would say nothing.
-    if kinds and not any(kind.endswith(("ForSequenceClassification", "ForCausalLM")) for kind in kinds):
-        raise InputError(
-            f"The teacher '{name}' cannot score pairs: it is a {kinds[0]}, which has no head "
-            "that was trained for it. Give a cross-encoder such as BAAI/bge-reranker-v2-m3, or train one "
-            "with `train:`."
-        )
-    return teacher
 
 
 def _in_languages(data: "Dataset", stage: TeachStage, address: str) -> "Dataset":
