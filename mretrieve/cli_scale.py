@@ -157,12 +157,7 @@ def _encode(index: "Index", queries: Path, n: int, model: str | None, device: st
 
     built_with = index.manifest.encoder
     assert built_with is not None  # there are vectors
-    encoder = Encoder(
-        model or built_with.model,
-        device=device,
-        query_prefix=built_with.query_prefix,
-        document_prefix=built_with.document_prefix,
-    )
+    encoder = Encoder.of_index(built_with, model=model, device=device)
     check_encoder(index.manifest, encoder.name, encoder.fingerprint, path=index.path)
     return encoder.encode_queries([query.text for query in read_queries(queries)[:n]])
 

@@ -100,13 +100,7 @@ class _Worker:
             raise InputError(f"The worker on {place} has mretrieve {mine}, but {version} builds the index.")
         model = job.encoder
         try:
-            encoder = Encoder(
-                model.model,
-                device=job.device,
-                dtype=model.dtype,
-                query_prefix=model.query_prefix,
-                document_prefix=model.document_prefix,
-            )
+            encoder = Encoder.of_index(model, device=job.device, dtype=model.dtype)
             encoder.expect(job.n_tokens)
             fingerprint = encoder.fingerprint
         except InputError as error:

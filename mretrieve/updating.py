@@ -174,12 +174,6 @@ def _encode(path: str | Path, manifest: Manifest, *, model: str | None, device: 
         if model is not None:
             check_encoder(manifest, model, "", path=path)
         return None
-    encoder = Encoder(
-        model or identity.model,
-        device=device,
-        dtype=identity.dtype,
-        query_prefix=identity.query_prefix,
-        document_prefix=identity.document_prefix,
-    )
+    encoder = Encoder.of_index(identity, model=model, device=device, dtype=identity.dtype)
     check_encoder(manifest, encoder.name, encoder.fingerprint, path=path)
     return encoder.encode_documents

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,22 @@ _BULK: tuple[Backend, Dtype] = ("torch", "bf16")
 
 BATCH_TOKENS = {"onnx": 2048, "torch": 4096, "cuda": 32768}
 """Tokens per batch: on the CPU few enough that activations stay in its caches."""
+
+
+class MadeWith(Protocol):
+    """What an index says of the model that made its vectors."""
+
+    @property
+    def model(self) -> str:
+        """Name, folder or hub id."""
+
+    @property
+    def query_prefix(self) -> str:
+        """Put before each query."""
+
+    @property
+    def document_prefix(self) -> str:
+        """Put before each document."""
 
 
 class Encoder:
@@ -62,6 +79,37 @@ class Encoder:
         # In float32 there is little to gain.
         if gears and dtype == "auto" and self._choose(BULK_TOKENS) == _BULK:
             self._gears = GearChange(lambda: self._load(*_BULK), name=self.name)
+
+    @classmethod
+    def of_index(
+        cls,
+        made_with: MadeWith,
+        *,
+        model: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        gears: bool = False,
+    ) -> Self:
+        """The encoder whose vectors an index holds; whether its weights are the same is not looked at.
+
+        Args:
+            made_with: what the index says of it.
+            model: its new place, where it has moved.
+            device: as of the class.
+            dtype: as of the class.
+            gears: as of the class.
+
+        Raises:
+            InputError: as of the class.
+        """
+        return cls(
+            model or made_with.model,
+            device=device,
+            dtype=dtype,
+            query_prefix=made_with.query_prefix,
+            document_prefix=made_with.document_prefix,
+            gears=gears,
+        )
 
     @property
     def name(self) -> str:

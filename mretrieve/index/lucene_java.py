@@ -31,8 +31,13 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 @cache
 def _classes() -> Any:
     """Classes that threads share: static methods and fields, and all else under `JAVA_LOCK`."""
+    found = [*_classes_to_write(), *_classes_to_search()]
+    return type("_Classes", (), {java.__name__.rpartition("$")[2]: java for java in found})
+
+
+def _classes_to_write() -> list[Any]:
     config = "L@index/IndexWriterConfig;"
-    found = [
+    return [
         java_class("java/io/File", new="(Ljava/lang/String;)V", methods={"toPath": "()Ljava/nio/file/Path;"}),
         java_class("java/nio/file/Path"),
         java_class("@store/MMapDirectory", new="(Ljava/nio/file/Path;)V", methods={"close": "()V"}),
@@ -57,11 +62,6 @@ def _classes() -> Any:
         java_class("@index/IndexOptions", static_fields={"DOCS_AND_FREQS": "L@index/IndexOptions;"}),
         java_class("@document/FieldType", methods={"setIndexOptions": "(L@index/IndexOptions;)V"}),
         java_class("@document/Document", methods={"add": "(L@index/IndexableField;)V"}),
-        java_class(
-            "@index/DirectoryReader",
-            methods={"maxDoc": "()I", "close": "()V"},
-            static_methods={"open": "(L@store/Directory;)L@index/DirectoryReader;"},
-        ),
         java_class("java/util/Map"),
         java_class(
             "java/util/Collections",
@@ -69,6 +69,16 @@ def _classes() -> Any:
         ),
         java_class(
             "@analysis/miscellaneous/PerFieldAnalyzerWrapper", new="(L@analysis/Analyzer;Ljava/util/Map;)V"
+        ),
+    ]
+
+
+def _classes_to_search() -> list[Any]:
+    return [
+        java_class(
+            "@index/DirectoryReader",
+            methods={"maxDoc": "()I", "close": "()V"},
+            static_methods={"open": "(L@store/Directory;)L@index/DirectoryReader;"},
         ),
         java_class("@search/Query"),
         java_class("@search/BooleanQuery"),
@@ -89,7 +99,6 @@ def _classes() -> Any:
             fields={"lucene_docids": "[I", "scores": "[F"},
         ),
     ]
-    return type("_Classes", (), {java.__name__.rpartition("$")[2]: java for java in found})
 
 
 def open_directory(path: Path) -> Any:

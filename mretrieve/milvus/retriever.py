@@ -64,14 +64,7 @@ class MilvusRetriever:
         try:
             self.about = self.store.about()
             self.store.load()
-            made_by = self.about.encoder
-            self.encoder = Encoder(
-                model or made_by.model,
-                device=device,
-                dtype=dtype,
-                query_prefix=made_by.query_prefix,
-                document_prefix=made_by.document_prefix,
-            )
+            self.encoder = Encoder.of_index(self.about.encoder, model=model, device=device, dtype=dtype)
         except BaseException:
             self.close()
             raise

@@ -81,13 +81,7 @@ class Pool:
         identity = manifest.encoder
         assert identity is not None
         model, device, dtype = self._asked
-        encoder = Encoder(
-            model or identity.model,
-            device=device,
-            dtype=dtype,
-            query_prefix=identity.query_prefix,
-            document_prefix=identity.document_prefix,
-        )
+        encoder = Encoder.of_index(identity, model=model, device=device, dtype=dtype)
         check_encoder(manifest, encoder.name, encoder.fingerprint, path=self.path)
         return encoder
 

@@ -87,13 +87,8 @@ class Retriever:
         self._encoder: Encoder | InputError | None = None
         if manifest.encoder is not None:
             try:
-                self._encoder = Encoder(
-                    model or manifest.encoder.model,
-                    device=device,
-                    dtype=dtype,
-                    query_prefix=manifest.encoder.query_prefix,
-                    document_prefix=manifest.encoder.document_prefix,
-                    gears=True,
+                self._encoder = Encoder.of_index(
+                    manifest.encoder, model=model, device=device, dtype=dtype, gears=True
                 )
             except InputError as error:
                 if model is not None:

@@ -168,8 +168,6 @@ class MaskedRankingLoss(MultipleNegativesRankingLoss):
             first, second = _ENDS[direction]
             left = queries if first == "query" else positives
             right = queries if second == "query" else documents
-            if direction == "doc_to_query":
-                right = queries
             sims = self.similarity_fct(left, right) * self.scale
             masked = self._masked(direction, labels, len(embeddings))
             scores[direction] = sims.masked_fill(masked, -torch.inf)
@@ -191,7 +189,7 @@ class MaskedRankingLoss(MultipleNegativesRankingLoss):
         if direction == "doc_to_query":
             return (same_group | (texts[:, :1] == texts[:, 0][None, :])) & ~own
         # Candidates are documents: the positives of all, then the first negatives of all, and so on.
-        equal = texts[:, 1:2] == texts[:, 1:].T.reshape(1, -1)  # (n, n * (columns - 1))
+        equal = texts[:, 1:2] == _of_documents(texts)  # (n, n * (columns - 1))
         others = torch.zeros_like(same_group).repeat(1, n_columns - 2)
         masked = torch.cat([same_group, others], dim=1) | equal
         if direction == "doc_to_doc":
@@ -220,6 +218,10 @@ class Memory:
         """One column, oldest first, (m, ...) with m at most `size`."""
         return self._columns[column]
 
+    def behind(self, column: str, new: Tensor) -> Tensor:
+        """(n + m, ...): what a batch has in a column, (n, ...), and behind it what is remembered."""
+        return torch.cat([new, self[column]]) if len(self) else new
+
     def add(self, **columns: Tensor) -> None:
         """Add texts, (n, ...) in each column, and forget the oldest beyond the size; evaluation adds none."""
         if self.size and torch.is_grad_enabled():
@@ -242,17 +244,16 @@ _ENDS = {
 
 def _near_for_teacher(labels: Labels, margin: float) -> Tensor:
     """(n, n * (columns - 1)) bool: documents in the positive's language that the teacher finds as near."""
-    similarities, same_language = _teacher_similarities(labels)
+    teacher, languages = labels["teacher"], labels["languages"]
+    similarities: Tensor = teacher[:, 0] @ _of_documents(teacher).T
+    same_language: Tensor = languages[:, 1:2] == _of_documents(languages)
     positive = similarities.diagonal()[:, None]
     return same_language & (similarities > positive - margin)
 
 
-def _teacher_similarities(labels: Labels) -> tuple[Tensor, Tensor]:
-    """Of anchors to all documents, positives first; and whether they are in the positive's language."""
-    teacher, languages = labels["teacher"], labels["languages"]
-    documents = teacher[:, 1:].transpose(0, 1).flatten(0, 1)  # (n * (columns - 1), dim)
-    same = languages[:, 1:2] == languages[:, 1:].T.reshape(1, -1)
-    return teacher[:, 0] @ documents.T, same
+def _of_documents(columns: Tensor) -> Tensor:
+    """(n, columns, ...) to (n * (columns - 1), ...): the positives of all, their first negatives, ..."""
+    return columns[:, 1:].transpose(0, 1).flatten(0, 1)
 
 
 class SimilarityLoss(nn.Module):
@@ -265,19 +266,16 @@ class SimilarityLoss(nn.Module):
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Labels) -> Tensor:
         """Mean over the examples that have two candidates at least."""
-        wanted, candidates = _teacher_similarities(labels)
-        queries, documents = _unit(embeddings[0]), _unit(torch.cat(list(embeddings[1:])))
-        student = queries @ documents.T
-        if len(self.memory):
-            earlier = labels["languages"][:, 1:2] == self.memory["languages"][None, :]
-            candidates = torch.cat([candidates, earlier], dim=1)
-            wanted = torch.cat([wanted, labels["teacher"][:, 0] @ self.memory["teacher"].T], dim=1)
-            student = torch.cat([student, queries @ self.memory["vectors"].T], dim=1)
-        self.memory.add(
-            vectors=documents,
-            teacher=labels["teacher"][:, 1:].transpose(0, 1).flatten(0, 1),
-            languages=labels["languages"][:, 1:].T.flatten(),
-        )
+        documents = {
+            "vectors": _unit(torch.cat(list(embeddings[1:]))),
+            "teacher": _of_documents(labels["teacher"]),
+            "languages": _of_documents(labels["languages"]),
+        }
+        known = {name: self.memory.behind(name, new) for name, new in documents.items()}
+        self.memory.add(**documents)
+        wanted: Tensor = labels["teacher"][:, 0] @ known["teacher"].T
+        student = _unit(embeddings[0]) @ known["vectors"].T
+        candidates: Tensor = labels["languages"][:, 1:2] == known["languages"]
         if not self.settings.within_language:
             candidates = torch.ones_like(candidates)
         temperature = self.settings.temperature
@@ -287,6 +285,11 @@ class SimilarityLoss(nn.Module):
         divergence = F.kl_div(logs, shares, reduction="none").sum(dim=1)
         counts = (candidates.sum(dim=1) > 1).float()
         return (divergence * counts).sum() / counts.sum().clamp(min=1)
+
+
+def _zero(embeddings: Sequence[Tensor]) -> Tensor:
+    """A loss of 0 that can be differentiated."""
+    return torch.stack([embedding.sum() * 0 for embedding in embeddings]).sum()
 
 
 class TargetLoss(nn.Module):
@@ -300,7 +303,7 @@ class TargetLoss(nn.Module):
         """Mean over columns and the examples that have a target; 0 where none has."""
         rows = labels["has_target"].nonzero().flatten()
         if not len(rows):
-            return torch.stack([embedding.sum() * 0 for embedding in embeddings]).sum()
+            return _zero(embeddings)
         dim = embeddings[0].shape[1]
         targets = labels["targets"][rows, :, :dim]
         loss: Tensor = self.loss.compute_loss_from_embeddings(
@@ -321,16 +324,13 @@ class TargetRankingLoss(nn.Module):
         """Mean over columns and the examples that have a target; 0 where none has."""
         rows = labels["has_target"].nonzero().flatten()
         if not len(rows):
-            return torch.stack([embedding.sum() * 0 for embedding in embeddings]).sum()
+            return _zero(embeddings)
         targets, groups = labels["targets"][rows], labels["groups"][rows]
-        candidates = torch.cat([groups, self.memory["groups"]]) if len(self.memory) else groups
-        same = groups[:, None] == candidates[None, :]
+        same = groups[:, None] == self.memory.behind("groups", groups)
         same[:, : len(rows)].fill_diagonal_(False)
         losses = []
         for column, embedding in enumerate(embeddings):
-            bank = targets[:, column]
-            if len(self.memory):
-                bank = torch.cat([bank, self.memory["targets"]])
+            bank = self.memory.behind("targets", targets[:, column])
             logits = (_unit(embedding[rows]) @ bank.T / self.temperature).masked_fill(same, -torch.inf)
             losses.append(F.cross_entropy(logits, torch.arange(len(rows), device=logits.device)))
         for column in range(len(embeddings)):
