@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 import warnings
 from importlib.util import find_spec
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import uvicorn
 
 app = typer.Typer()
+
+SWITCH_SECONDS = 0.0002
+"""How long a thread may keep Python's interpreter from the others."""
 
 KEEP_ALIVE_SECONDS = 65
 """How long an idle connection stays open: longer than with clients and proxies, so that they close it."""
@@ -136,6 +140,8 @@ def run(settings: Settings) -> None:
             failures.append(failure)
             server.should_exit = True
 
+    # A model asks for the interpreter after each layer, and by default waits 5 ms for a thread that has it.
+    sys.setswitchinterval(SWITCH_SECONDS)
     application = create_app(settings, on_loaded=on_loaded)
     with listen(settings.host, settings.port) as listener:
         url = _url(settings.host, listener.getsockname()[1])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mretrieve.encode.checkpoint import Checkpoint
 from mretrieve.encode.choose import Backend, Dtype
 from mretrieve.encode.pooling import Pooling
+from mretrieve.encode.threads import take_share
 from mretrieve.models.bert import is_bert
 from mretrieve.models.config_file import is_nomic, read_nomic_config
 from mretrieve.models.modules import read_head
@@ -73,7 +74,13 @@ def load_backend(
         return LibraryModel(checkpoint.folder, device=device, dtype=_torch_dtype(dtype)).embed
     model = _ours(checkpoint, architecture, backend, device=device, dtype=dtype)
     pooling = Pooling(checkpoint)
-    return lambda batch: pooling(model.hidden_states(batch), list(map(len, batch)))
+
+    def embed(batch: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        if backend == "torch":
+            take_share()
+        return pooling(model.hidden_states(batch), list(map(len, batch)))
+
+    return embed
 
 
 def _ours(

@@ -7,7 +7,7 @@ to load a 250,000-piece vocabulary and is then the faster one. A test holds them
 
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from mretrieve.models.unigram import METASPACE, UNIGRAM_REST, UNIGRAM_TABLE, UNIGRAM_TRIE
 
 LONGEST_PIECE = 64  # characters; XLM-R's longest has 48
+
+REMEMBERED_WORDS, LONGEST_REMEMBERED = 20_000, 24
+"""Words whose pieces are kept, and the characters that they may have: half of all text is common words."""
 
 
 class Tokenizer(Protocol):
@@ -77,6 +80,7 @@ class FastStartTokenizer:
         self._normalizer = {int(point): text for point, text in rest["normalizer"].items()}
         self._special = rest["special"]
         self._unknown_score = rest["unknown_score"]
+        self._remember = lru_cache(REMEMBERED_WORDS)(self._find_segments)
 
     @staticmethod
     def fits(folder: Path) -> bool:
@@ -110,6 +114,10 @@ class FastStartTokenizer:
 
     def _segment(self, word: str) -> list[tuple[int, int, int]]:
         """(start, end, id) of each piece of the likeliest segmentation."""
+        # What is longer is a whole sentence of an unspaced script, which comes once.
+        return self._remember(word) if len(word) <= LONGEST_REMEMBERED else self._find_segments(word)
+
+    def _find_segments(self, word: str) -> list[tuple[int, int, int]]:
         best = [0.0] + [-np.inf] * len(word)
         back: list[tuple[int, int]] = [(0, 0)] * (len(word) + 1)  # (start, id) of the piece ending here
         unknown = self._special["unk"]

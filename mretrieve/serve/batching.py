@@ -1,9 +1,10 @@
 """Dynamic batching: texts of all requests share batches, and short work never waits behind long.
 
-Two lanes, each with a thread of its own. A query or a request of few tokens takes the short lane, others the
-long one, whose thread has a lower priority where the system allows it, so that a query gets the processor
-even while documents are computed. Nothing waits for a batch to fill: a batch is what has come while the one
-before it was computed. Requests in a lane take turns, so that a large one keeps no smaller one waiting.
+Two lanes, each with threads of its own. A query or a request of few tokens takes the short lane, which has
+several threads that share the cores, others the long one, whose thread has a lower priority where the system
+allows it, so that a query gets the processor even while documents are computed. Nothing waits for a batch to
+fill: a batch is what has come while those before it were computed. Requests in a lane take turns, so that a
+large one keeps no smaller one waiting.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mretrieve.encode.threads import cores, share_cores
 from mretrieve.serve.errors import ApiError
 from mretrieve.serve.served import ServedModel, Tokens
 from mretrieve.serve.state import Embedded, Kind
@@ -35,6 +37,9 @@ SHORT_TOKENS = 128
 
 SHORT_BATCH_TOKENS = 1024
 """Tokens of short requests that are computed together, so that the next ones wait little."""
+
+SHORT_THREADS = 2
+"""Batches of short requests that are computed at once, at most."""
 
 INLINE_CHARACTERS = 1000
 """Up to this much text is cut into tokens at once: a change of threads would take longer."""
@@ -76,10 +81,11 @@ class _Job:
 
 
 class Lane:
-    """One queue and the thread that empties it. Lives in one event loop.
+    """One queue and the threads that empty it. Lives in one event loop.
 
     Args:
         name: `short` or `long`.
+        n_threads: batches that are computed at once; they share the cores.
         batch_tokens: computed together, at most; None for what is best for the model.
         max_waiting_tokens: after which requests are turned away.
         metrics: where its figures go.
@@ -90,7 +96,13 @@ class Lane:
     """
 
     def __init__(
-        self, name: str, *, batch_tokens: int | None, max_waiting_tokens: int, metrics: "Metrics"
+        self,
+        name: str,
+        *,
+        n_threads: int = 1,
+        batch_tokens: int | None,
+        max_waiting_tokens: int,
+        metrics: "Metrics",
     ) -> None:
         self.name = name
         self.waiting_tokens = self.waiting_texts = 0
@@ -99,10 +111,11 @@ class Lane:
         self._jobs: deque[_Job] = deque()
         self._has_work = asyncio.Event()
         self._speed = _Speed()
-        self._thread = ThreadPoolExecutor(
-            1, thread_name_prefix=f"mretrieve-{name}", initializer=be_nice if name == "long" else None
+        self._n_threads = self._idle = n_threads
+        self._threads = ThreadPoolExecutor(
+            n_threads, thread_name_prefix=f"mretrieve-{name}", initializer=self._start_thread
         )
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self, model: ServedModel, ids: list[NDArray[np.int32]]) -> NDArray[np.float32]:
         """Have texts computed; a caller that is cancelled takes its texts out of the queue.
@@ -119,8 +132,9 @@ class Lane:
                 "The server is busy: too much text is waiting. Try again later.",
                 retry_after=self._speed.seconds_for(self.waiting_tokens),
             )
-        if self._task is None:
-            self._task = asyncio.create_task(self._work(), name=f"mretrieve-{self.name}")
+        if not self._tasks:
+            name = f"mretrieve-{self.name}"
+            self._tasks = [asyncio.create_task(self._work(), name=name) for _ in range(self._n_threads)]
         job = _Job(model, ids, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self._count(n_tokens, len(ids))
@@ -134,14 +148,18 @@ class Lane:
 
     async def close(self) -> None:
         """Stop; what is waiting is given up."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for job in self._jobs:
             if not job.done.done():
                 job.done.set_exception(ApiError(503, "The server is stopping.", retry_after=5))
-        await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.to_thread(self._threads.shutdown)
+
+    def _start_thread(self) -> None:
+        if self.name == "long":
+            be_nice()
+        share_cores(max(1, cores() // self._n_threads))
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -154,11 +172,14 @@ class Lane:
             model = batch[0][0].model
             ids = [job.ids[row] for job, row in batch]
             start = time.perf_counter()
+            self._idle -= 1
             try:
-                vectors = await loop.run_in_executor(self._thread, model.embed, ids)
+                vectors = await loop.run_in_executor(self._threads, model.embed, ids)
             except Exception as error:
                 self._fail(batch, error)
                 continue
+            finally:
+                self._idle += 1
             n_tokens = sum(map(len, ids))
             self._speed.note(n_tokens, time.perf_counter() - start)
             self._metrics.batch_texts.labels(lane=self.name).observe(len(ids))
@@ -173,6 +194,8 @@ class Lane:
             return batch
         model, tokens, others = self._jobs[0].model, 0, 0
         budget = self._batch_tokens or model.batch_tokens
+        if self._idle > 1:  # each of them takes its part
+            budget = min(budget, math.ceil(self.waiting_tokens / self._idle))
         while others < len(self._jobs):
             job = self._jobs[0]
             if job.model is not model:
@@ -252,6 +275,7 @@ class Batcher:
         self._models, self._metrics, self._max_tokens = models, metrics, max_tokens
         self.short = Lane(
             "short",
+            n_threads=min(SHORT_THREADS, cores()),
             batch_tokens=SHORT_BATCH_TOKENS,
             max_waiting_tokens=max_waiting_tokens,
             metrics=metrics,

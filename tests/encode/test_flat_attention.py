@@ -11,6 +11,8 @@ BATCHES = {
     "sorted": [70, 64, 63, 50, 50, 49, 33, 20, 20, 12, 3, 1, 1],
     "unsorted": [3, 70, 1, 64, 20, 20, 63],
     "long": [300, 298],
+    "one short text": [13],
+    "one text that is not so short": [65],
 }
 
 

@@ -90,6 +90,17 @@ def test_a_cut_text_keeps_its_last_token(fast, library):
         assert (ids[0], ids[-1]) == (0, 2)
 
 
+def test_words_that_are_remembered_are_cut_as_before(fast, library):
+    texts = ["the same word and the same word", "unhappily, the same word", "字" * 60 + " the same"]
+    wanted = [ids.tolist() for ids in library.encode_batch(texts, max_length=512)]
+    for _ in range(2):
+        assert [ids.tolist() for ids in fast.encode_batch(texts, max_length=512)] == wanted
+    assert fast._remember.cache_info().hits > 0
+    before = fast._remember.cache_info().currsize
+    fast.encode_batch(["語" * 60], max_length=512)
+    assert fast._remember.cache_info().currsize == before
+
+
 def test_pieces_join_to_the_text_and_are_equal(fast, library):
     texts = ["Wo steht das Haus?", "ใครประดิษฐ์ ꓘ เครื่อง", "habari za asubuhi"]
     for tokenizer in (fast, library):

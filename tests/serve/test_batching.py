@@ -326,6 +326,53 @@ def test_a_short_request_is_answered_while_long_ones_are_computed(model, batcher
     asyncio.run(run())
 
 
+def test_two_threads_compute_two_batches_at_once():
+    async def work(one, model):
+        model.go_on.clear()
+        waiting = [asyncio.create_task(one.run(model, texts(5, mark=mark))) for mark in range(4)]
+        await until(lambda: len(model.batches) == 2)  # neither may go on yet
+        assert [len(batch) for batch in model.batches] == [2, 2]
+        model.go_on.set()
+        found = await asyncio.gather(*waiting)
+        assert [vectors[0, 0] for vectors in found] == [0, 1, 2, 3]
+
+    with_lane(work, n_threads=2)
+
+
+def test_a_thread_that_is_alone_takes_all_that_waits():
+    async def work(one, model):
+        first = await blocked(one, model)
+        model.started.clear()
+        second = asyncio.create_task(one.run(model, texts(5, mark=1)))
+        await until(model.started.is_set)
+        waiting = [asyncio.create_task(one.run(model, texts(5, mark=mark))) for mark in (2, 3, 4)]
+        await asyncio.sleep(0.05)
+        assert len(model.batches) == 2  # both threads are busy
+        model.go_on.set()
+        await asyncio.gather(first, second, *waiting)
+        assert sum(map(len, model.batches)) == 5
+
+    with_lane(work, n_threads=2)
+
+
+def test_threads_of_a_lane_share_the_cores(batcher):
+    import torch
+
+    from mretrieve.encode.threads import cores, take_share
+
+    def threads():
+        take_share()
+        return torch.get_num_threads()
+
+    one, before = batcher(), torch.get_num_threads()
+    try:
+        assert one.short._threads.submit(threads).result() == max(1, cores() // min(2, cores()))
+        assert one.long._threads.submit(threads).result() == cores()
+    finally:
+        torch.set_num_threads(before)
+        asyncio.run(one.close())
+
+
 def test_the_long_lane_gives_way(batcher):
     import os
     import sys
@@ -338,6 +385,6 @@ def test_the_long_lane_gives_way(batcher):
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     own = priority()
-    assert one.short._thread.submit(priority).result() == own
-    assert one.long._thread.submit(priority).result() == min(own + 10, 19)
+    assert one.short._threads.submit(priority).result() == own
+    assert one.long._threads.submit(priority).result() == min(own + 10, 19)
     asyncio.run(one.close())
