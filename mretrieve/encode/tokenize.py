@@ -49,7 +49,10 @@ class LibraryTokenizer:
 
     def encode_batch(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:
         """Ids of each text with its special tokens, cut to `max_length` tokens."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        if len(texts) == 1:  # which a batch would hand over to another thread and wait for
+            encodings = [self._tokenizer.encode(texts[0])]
+        else:
+            encodings = self._tokenizer.encode_batch_fast(list(texts))
         return [self._cut(encoding.ids, max_length) for encoding in encodings]
 
     def pieces(self, texts: Sequence[str]) -> list[list[str]]:

@@ -90,6 +90,13 @@ def test_a_cut_text_keeps_its_last_token(fast, library):
         assert (ids[0], ids[-1]) == (0, 2)
 
 
+def test_a_text_has_the_same_ids_alone_and_among_others(library):
+    texts = ["a cat, a mat", "", "Ein Satz mit ‹Zeichen› und 数字 3½"]
+    together = library.encode_batch(texts, max_length=6)
+    for text, ids in zip(texts, together, strict=True):
+        assert library.encode_batch([text], max_length=6)[0].tolist() == ids.tolist()
+
+
 def test_words_that_are_remembered_are_cut_as_before(fast, library):
     texts = ["the same word and the same word", "unhappily, the same word", "字" * 60 + " the same"]
     wanted = [ids.tolist() for ids in library.encode_batch(texts, max_length=512)]
