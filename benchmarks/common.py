@@ -88,11 +88,15 @@ def gemm_peak(dtype: str) -> float:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A Markdown table, numbers with four decimals."""
-    print("| " + " | ".join(header) + " |")
-    print("|" + "---|" * len(header))
-    for row in rows:
-        print("| " + " | ".join(f"{c:.4f}" if isinstance(c, float) else str(c) for c in row) + " |")
+    """Print a Markdown table, numbers with four decimals."""
+    print(format_table(header, rows))
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, digits: int = 4) -> str:
+    """A Markdown table."""
+    cells = [[f"{c:.{digits}f}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in [list(header), *cells]]
+    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
 
 
 def write_json(path: Path | None, figures: object) -> None:

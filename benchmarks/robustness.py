@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from common import RESULTS, XQUAD, arguments, index_once, ndcg, need, print_table, read_topics, write_json
+from common import RESULTS, XQUAD, arguments, ndcg, need, print_table, read_topics, write_json
+from fusion import bm25_beside_vectors
 from tuned_fusion import rank_with_vectors
 from vectors import VectorStore
 
@@ -21,7 +22,6 @@ from mretrieve.evaluate.perturb import Kind, perturb
 from mretrieve.progress import progress
 from mretrieve.rank.fusion import Fusion
 from mretrieve.rank.retriever import Retriever
-from mretrieve.recipe import Recipe
 from mretrieve.types import Qrels, Query, Run
 from mretrieve.understand.parallel import read_parallel
 
@@ -48,7 +48,7 @@ def main() -> None:
             folder = need(options.data / "xquad" / lang)
             queries, qrels = read_topics(folder, "test")
             queries = queries[:: -(-len(queries) // options.questions)]
-            retriever = Retriever(index_once(folder, Recipe(encoder=None), name="bm25-"))
+            retriever = Retriever(bm25_beside_vectors(folder, lang))
             figures[lang] = measure(retriever, store, queries, qrels, dictionaries)
     print_report(figures)
     write_json(options.json or RESULTS / "robustness.json", figures)

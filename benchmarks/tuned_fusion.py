@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from common import RESULTS, XQUAD, arguments, index_once, need, print_table, read_topics, write_json
-from fusion import CROSS, pool_passages, rank_alone, sample_split, tuning_splits
+from fusion import CROSS, bm25_beside_vectors, pool_passages, rank_alone, sample_split, tuning_splits
 from numpy.typing import NDArray
 from vectors import VectorStore
 
@@ -24,7 +24,6 @@ from mretrieve.rank.ranked import Ranked
 from mretrieve.rank.retriever import DEPTH, Retriever
 from mretrieve.rank.tune import LEAST_QUERIES, MEASURE, Question, as_questions, learn_weights
 from mretrieve.rank.tuning import TunedLanguage
-from mretrieve.recipe import Recipe
 from mretrieve.types import Qrels, Query
 
 TYDI = ("ar", "en", "id", "ko", "sw")
@@ -77,7 +76,7 @@ def tuning_sets(train: Path, store: VectorStore) -> list[Judged]:
         if name in CROSS:
             continue
         queries, qrels = read_topics(folder, "sample")
-        retriever = Retriever(index_once(folder, Recipe(encoder=None), name="bm25-"))
+        retriever = Retriever(bm25_beside_vectors(folder, name[:2]))
         ranked = rank_alone(retriever, pooled, queries, store)
         made.append(Judged(name, name[:2], as_questions(retriever, queries, ranked), qrels))
     return made
@@ -102,7 +101,7 @@ def test_sets(data: Path, store: VectorStore) -> list[Judged]:
     made = []
     for name, folder in folders.items():
         queries, qrels = read_topics(need(folder), "test")
-        retriever = Retriever(index_once(folder, Recipe(encoder=None), name="bm25-"))
+        retriever = Retriever(bm25_beside_vectors(folder, name[-2:]))
         ranked = rank_with_vectors(retriever, queries, store)
         made.append(Judged(name, name[-2:], as_questions(retriever, queries, ranked), qrels))
     return made

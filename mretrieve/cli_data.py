@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+Archive = Annotated[
+    bool,
+    typer.Option("--archive", help="Mr. TyDi as its makers' tar.gz in place of the hub's files."),
+]
 Name = Annotated[
     str | None, typer.Argument(metavar="NAME", help="miracl, mrtydi, xquad or xquad-r: by language.")
 ]
@@ -90,7 +94,7 @@ def datasets(name: Name = None, as_json: take.AsJson = False) -> None:
 
 
 @app.command(epilog="Example: mretrieve download miracl/sw mrtydi/sw")
-def download(addresses: Addresses) -> None:
+def download(addresses: Addresses, archive: Archive = False) -> None:
     """Fetch published collections into the cache.
 
     HF_ENDPOINT names another hub. What is there already is not fetched again.
@@ -100,7 +104,7 @@ def download(addresses: Addresses) -> None:
 
     for address in addresses:
         with progress(resumable=True) as on_progress:
-            paths = fetch(address, on_progress=on_progress)
+            paths = fetch(address, archive=archive, on_progress=on_progress)
         n_bytes = sum(path.stat().st_size for path in paths)
         report.tell(f"{address}: {report.count(len(paths), 'file')}, {report.size(n_bytes)}, in the cache")
 
@@ -144,8 +148,7 @@ def reproduce(
         done = reproduce_many(
             address, out, settings=settings, every=every, split=split, root=root, on_progress=on_progress
         )
-    for skipped, reason in done.skipped.items():
-        report.tell(f"{skipped} is left out: {reason}")
+    _tell_skipped(done.skipped)
     if every:
         from mretrieve.reproduction_report import write_report
 
@@ -156,6 +159,15 @@ def reproduce(
     else:
         report.write(_table(done.results))
         _tell_notes(done.results)
+
+
+def _tell_skipped(skipped: dict[str, str]) -> None:
+    """Of the first all that is missing, of the others their names."""
+    names = list(skipped)
+    if names:
+        report.tell(f"{names[0]} is left out: {skipped[names[0]]}")
+    if len(names) > 1:
+        report.tell(f"Left out for the like reason: {', '.join(names[1:])}")
 
 
 def _refuse_beside_recipe(options: dict[str, object]) -> None:
@@ -241,12 +253,13 @@ def _tell_notes(results: Sequence["Reproduction"]) -> None:
         if one.compared_with
     ):
         report.tell(line)
-    for one in results:
-        if not one.complete and one.official_passages is not None:
-            report.tell(
-                f"{one.address} holds {one.passages:,} passages here, and {one.official_passages:,} "
-                "as published: its scores cannot be compared."
-            )
+    smaller = [one for one in results if not one.complete and one.official_passages is not None]
+    for line in dict.fromkeys(
+        f"{one.address} holds {one.passages:,} passages here, and {one.official_passages:,} as published: "
+        "its scores cannot be compared."
+        for one in smaller
+    ):
+        report.tell(line)
 
 
 def _as_values(key: str) -> dict[str, object]:

@@ -171,7 +171,13 @@ def _compare(
     system: System | None = None
     same = False
     if address.benchmark is not None:
-        system, same = counterpart(address.kind, result.split, retriever=result.retriever, model=result.model)
+        system, same = counterpart(
+            address.kind,
+            result.split,
+            retriever=result.retriever,
+            model=result.model,
+            lang=collection.lang,
+        )
     scores = []
     for score in result.scores:
         published = system.score(score.measure, collection.lang) if system else None

@@ -33,6 +33,7 @@ class Row:
         source: where the scores are from.
         scores: language -> score.
         verdicts: language -> (published score, verdict), of ours.
+        published_mean: over all languages of the benchmark, where it is published without all of them.
     """
 
     benchmark: str
@@ -43,11 +44,14 @@ class Row:
     source: str
     scores: dict[str, float]
     verdicts: dict[str, tuple[float | None, str]]
+    published_mean: float | None = None
 
     def mean(self, languages: Sequence[str]) -> float | None:
         """Mean over languages; None where one is missing."""
         if any(lang not in self.scores for lang in languages):
-            return None
+            return (
+                self.published_mean if set(languages) >= set(benchmarks()[self.benchmark].languages) else None
+            )
         return fsum(self.scores[lang] for lang in languages) / len(languages)
 
 
@@ -80,9 +84,9 @@ def table_rows(results: Sequence[Reproduction]) -> list[Row]:
         for measure in benchmarks()[key].measures:
             rows += _ours(key, split, measure, group)
             for one in published(key, split):
-                if measure in one.measures:
-                    scores = dict(one.measures[measure])
-                    rows.append(Row(key, split, measure, one.name, False, one.source, scores, {}))
+                if measure in one.measures or measure in one.means:
+                    scores, mean = dict(one.measures.get(measure, {})), one.means.get(measure)
+                    rows.append(Row(key, split, measure, one.name, False, one.source, scores, {}, mean))
     return rows
 
 
@@ -92,6 +96,7 @@ def markdown(rows: Sequence[Row]) -> str:
     for key, split, measure in dict.fromkeys((row.benchmark, row.split, row.measure) for row in rows):
         mine = [row for row in rows if (row.benchmark, row.split, row.measure) == (key, split, measure)]
         languages = _languages(mine)
+        mine = [row for row in mine if row.mean(languages) or row.scores.keys() & set(languages)]
         header = ["system", *languages, f"mean of {len(languages)}"]
         lines = [_line(header), _line(["---"] * len(header))]
         for row in mine:
@@ -116,6 +121,9 @@ def as_csv(rows: Sequence[Row]) -> str:
             difference = "" if other is None else f"{score - other:+.4f}"
             cells = [row.benchmark, row.split, row.measure, row.system, row.source, lang, f"{score:.4f}"]
             writer.writerow([*cells, "" if other is None else f"{other:.4f}", difference, verdict])
+        if row.published_mean is not None:
+            cells = [row.benchmark, row.split, row.measure, row.system, row.source, "mean"]
+            writer.writerow([*cells, f"{row.published_mean:.4f}", "", "", ""])
     return text.getvalue()
 
 

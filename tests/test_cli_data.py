@@ -74,6 +74,11 @@ def test_offline_it_is_told_what_to_put_where(command, monkeypatch, tmp_path):
     assert f"put these files into {tmp_path / 'cache' / 'datasets'}" in done.stderr
 
 
+def test_archives_are_of_mr_tydi_only(command):
+    done = command("download", "miracl/sw", "--archive")
+    assert done.status == 2 and "fetch miracl/sw without --archive" in done.stderr
+
+
 def test_a_reproduction_prints_the_comparison(command, root, tmp_path):
     done = command("reproduce", "miracl/ar", "--root", root, "--out", tmp_path / "out")
     assert done.status == 0
@@ -101,7 +106,9 @@ def test_all_writes_tables_and_plots(command, root, tmp_path):
     done = command("reproduce", "--all", "--root", root, "--out", out)
     assert done.status == 0
     assert len(done.stdout.splitlines()) == 1 + 3 * 2
-    assert "miracl/sw is left out: " in done.stderr and f"{out / 'table.md'}: written" in done.stderr
+    assert "miracl/yo is left out: " in done.stderr and f"{out / 'table.md'}: written" in done.stderr
+    assert "Left out for the like reason: miracl/sw, miracl/bn, " in done.stderr
+    assert len(done.stderr) < 4000
     assert "| **mretrieve bm25** |" in (out / "table.md").read_text(encoding="utf-8")
     plots = sorted(path.name for path in (out / "plots").iterdir())
     assert plots == ["miracl-dev-ar.png", "miracl-dev-th.png", "mrtydi-test-th.png"]

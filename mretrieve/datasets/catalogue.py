@@ -16,7 +16,8 @@ class Repository:
     Attributes:
         name: `owner/name`.
         revision: commit or branch.
-        host: `hub` (Hugging Face, or what HF_ENDPOINT names) or `github`.
+        host: `hub` (Hugging Face, or what HF_ENDPOINT names), `github`, or `waterloo`, the University of
+            Waterloo's GitLab.
     """
 
     name: str
@@ -25,7 +26,7 @@ class Repository:
 
     @classmethod
     def parse(cls, text: str) -> "Repository":
-        """Read `[github:]owner/name[@revision]`."""
+        """Read `[HOST:]owner/name[@revision]`."""
         host, colon, rest = text.rpartition(":")
         name, _, revision = rest.partition("@")
         return cls(name, revision or "main", host if colon else "hub")

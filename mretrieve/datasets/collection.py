@@ -149,7 +149,7 @@ def open_collection(address: str | Address, *, root: Path | None = None, reason:
 def _official(address: Address, benchmark: Benchmark, root: Path | None, reason: str) -> Collection:
     official, lang = _OFFICIAL[benchmark.key], address.lang
     base, whole = root or downloads(), root is None
-    look = _with_archives(base, mrtydi.archives(lang) if official is mrtydi else ())
+    look = _with_archives(base, mrtydi.archives(lang, base) if official is mrtydi else ())
     corpus = look(official.corpus(lang), whole)
     splits = [address.split] if address.split else list(benchmark.languages[lang].splits)
     topics = {split: look(official.topics(lang, split), True) for split in splits}
@@ -171,13 +171,12 @@ def _official(address: Address, benchmark: Benchmark, root: Path | None, reason:
     )
 
 
-def _with_archives(base: Path, names: Sequence[str]) -> Callable[[Part, bool], tuple[Path, ...]]:
-    """Look for parts under a root, and failing that in the archives there, which are unpacked then."""
+def _with_archives(base: Path, archives: Sequence[Path]) -> Callable[[Part, bool], tuple[Path, ...]]:
+    """Look for parts under a root, and failing that in archives, which are unpacked then."""
 
     def look(part: Part, whole: bool) -> tuple[Path, ...]:
         if found := find(base, part, whole=whole):
             return found
-        archives = [base / name for name in names if (base / name).is_file()]
         return next((files for one in archives if (files := find(mrtydi.unpack(one), part, whole=whole))), ())
 
     return look

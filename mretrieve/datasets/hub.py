@@ -19,6 +19,7 @@ from mretrieve.errors import InputError
 
 HUB = "https://huggingface.co"
 GITHUB = "https://raw.githubusercontent.com"
+WATERLOO = "https://git.uwaterloo.ca"
 TIMEOUT_SECONDS = 30.0
 
 _NEXT_PAGE = re.compile(r'<([^>]+)>;\s*rel="next"')
@@ -52,6 +53,8 @@ class RemoteFile:
         name, revision = self.repository.name, quote(self.repository.revision, safe="")
         if self.repository.host == "github":
             return f"{GITHUB}/{name}/{revision}/{quote(self.path)}"
+        if self.repository.host == "waterloo":
+            return f"{WATERLOO}/{name}/-/raw/{revision}/{quote(self.path)}"
         return f"{endpoint()}/datasets/{name}/resolve/{revision}/{quote(self.path)}"
 
 

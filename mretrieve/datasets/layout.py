@@ -74,16 +74,27 @@ class MissingFilesError(InputError):
 
 def missing(address: str, parts: Iterable[Part], root: Path | None, reason: str = "") -> MissingFilesError:
     """Say what to put where."""
-    lacking = [part for part in parts if not find(root or downloads(), part, whole=root is None)]
-    shown = ", ".join(_name(part) for part in lacking)
     if root is not None:
+        shown = _lacking(parts, root)
         return MissingFilesError(f"{root} lacks files of {address}, which are published as {shown}.")
     why = f" ({reason.rstrip('.')})" if reason else ""
     return MissingFilesError(
         f"{address} is not on this machine{why}. "
-        f"Fetch it with `mretrieve download {address}`, or put these files into {downloads()}, or into a "
-        f"folder of yours that you name by --root: {shown}."
+        f"Fetch it with `mretrieve download {address}`, or {where_to_put(parts)}"
     )
+
+
+def where_to_put(parts: Iterable[Part]) -> str:
+    """The end of a sentence: which files are lacking in the cache, and where they may be put."""
+    return (
+        f"put these files into {downloads()}, or into a folder of yours that you name by --root: "
+        f"{_lacking(parts, None)}."
+    )
+
+
+def _lacking(parts: Iterable[Part], root: Path | None) -> str:
+    lacking = [part for part in parts if not find(root or downloads(), part, whole=root is None)]
+    return ", ".join(_name(part) for part in lacking)
 
 
 def _name(part: Part) -> str:

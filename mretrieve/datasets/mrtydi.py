@@ -9,6 +9,7 @@ The baselines join title and text: Anserini's BM25 by a line break, mDPR by an e
 space, which gives BM25 the same words.
 """
 
+import gzip
 import hashlib
 import shutil
 import tarfile
@@ -57,9 +58,19 @@ def qrels(lang: str, split: str) -> Part:
     )
 
 
-def archives(lang: str) -> Sequence[str]:
-    """Names of archives that hold a language."""
-    return (f"{_folder(lang)}.tar.gz", f"{_folder(lang)}.tgz")
+def archive(lang: str) -> Part:
+    """The archive of a language as its makers publish it, with all splits."""
+    name = f"{_folder(lang)}.tar.gz"
+    return Part(
+        benchmarks()["mrtydi"].repositories["archive"], (f"data/{name}",), (name, f"{_folder(lang)}.tgz")
+    )
+
+
+def archives(lang: str, root: Path) -> Sequence[Path]:
+    """Archives of a language under a root."""
+    part = archive(lang)
+    places = [*part.places(root), *(root / name for name in part.others)]
+    return [place for place in places if place.is_file()]
 
 
 def unpack(archive: Path) -> Path:
@@ -77,11 +88,13 @@ def unpack(archive: Path) -> Path:
 
     def fill(folder: Path) -> None:
         try:
-            with tarfile.open(archive, "r|gz", bufsize=_BLOCK_BYTES) as members:
-                _write_members(members, folder)
-        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            if isinstance(error, OSError) and error.filename:
-                raise  # of the place that is written to
+            # Not tarfile's own gzip, which passes over the checksum.
+            with gzip.open(archive) as content:
+                with tarfile.open(fileobj=content, mode="r|", bufsize=_BLOCK_BYTES) as members:
+                    _write_members(members, folder)
+                while content.read(_BLOCK_BYTES):
+                    pass
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             what = str(error).rstrip(".") or type(error).__name__
             raise InputError(f"{archive} is cut off or damaged ({what}): fetch it again.") from error
         if not any(folder.rglob("*.jsonl.gz")):

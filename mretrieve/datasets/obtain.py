@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mretrieve.datasets import hf
+from mretrieve.datasets import hf, mrtydi
 from mretrieve.datasets.address import Address, parse_address
 from mretrieve.datasets.catalogue import Repository
 from mretrieve.datasets.collection import Collection, open_collection, parts_of
 from mretrieve.datasets.download import fetch
 from mretrieve.datasets.hub import RemoteFile, UnreachableError, list_files
-from mretrieve.datasets.layout import MissingFilesError, downloads
+from mretrieve.datasets.layout import MissingFilesError, Part, downloads, where_to_put
 from mretrieve.errors import InputError
 
 OnProgress = Callable[[str, int, int | None], None]
@@ -39,41 +39,77 @@ def obtain(
         return open_collection(address)
     except MissingFilesError:
         try:
-            download(address, on_progress=on_progress)
+            _download(address, on_progress=on_progress)
         except UnreachableError as error:
             return open_collection(address, reason=str(error))
     return open_collection(address)
 
 
-def download(address: str | Address, *, on_progress: OnProgress | None = None) -> list[Path]:
+def download(
+    address: str | Address, *, archive: bool = False, on_progress: OnProgress | None = None
+) -> list[Path]:
     """Fetch the published files of a collection into the cache; what is there already is left alone.
 
     Args:
         address: of one collection, of one split of it, or of a whole benchmark (`miracl`).
+        archive: fetch Mr. TyDi as its makers' archives, which hold all splits, in place of the hub's files.
         on_progress: told of the bytes that come.
 
     Returns:
         The files, whole and with the right checksums.
 
     Raises:
-        UnreachableError: there is no connection; what has come is kept.
+        UnreachableError: there is no connection; what has come is kept, and the message says what may be put
+            where in place of fetching it.
         InputError: the address is unknown or nothing to fetch, or a file is not what it should be.
     """
     address = parse_address(address, whole=True) if isinstance(address, str) else address
+    try:
+        return _download(address, archive=archive, on_progress=on_progress)
+    except UnreachableError as error:
+        if address.benchmark is None:
+            raise
+        raise UnreachableError(f"{error} Or {where_to_put(_parts(address, archive=archive))}") from error
+
+
+def _parts(address: Address, *, archive: bool) -> list[Part]:
+    """The published files of a benchmark's language, or of all its languages.
+
+    Raises:
+        InputError: archives are asked for of what has none.
+    """
+    benchmark = address.benchmark
+    assert benchmark is not None
+    if archive and address.kind != "mrtydi":
+        raise InputError(f"Only mrtydi is published as archives: fetch {address} without --archive.")
+    languages = [address.lang] if address.lang or benchmark.pooled else list(benchmark.languages)
+    if archive:
+        return [mrtydi.archive(lang) for lang in languages]
+    return [part for lang in languages for part in parts_of(Address(address.kind, lang, address.split))]
+
+
+def _download(
+    address: Address, *, archive: bool = False, on_progress: OnProgress | None = None
+) -> list[Path]:
     if address.kind == "beir":
         raise InputError(f"{address} is a folder of yours: there is nothing to download.")
     if address.kind == "hf":
         return _fetch_all(_hub_files(address), on_progress)
-    benchmark = address.benchmark
-    assert benchmark is not None
-    languages = [address.lang] if address.lang or benchmark.pooled else list(benchmark.languages)
-    wanted = [
-        (part.repository, path)
-        for lang in languages
-        for part in parts_of(Address(address.kind, lang, address.split))
-        for path in part.paths
-    ]
-    return _fetch_all(_remote_files(wanted), on_progress)
+    wanted = [(part.repository, path) for part in _parts(address, archive=archive) for path in part.paths]
+    paths = _fetch_all(_remote_files(wanted), on_progress)
+    if archive:
+        _check_archives(paths)
+    return paths
+
+
+def _check_archives(paths: Iterable[Path]) -> None:
+    """Unpack archives, whose checksums are inside; one that is damaged is not kept."""
+    for path in paths:
+        try:
+            mrtydi.unpack(path)
+        except InputError:
+            path.unlink()
+            raise
 
 
 def _fetch_all(remotes: list[RemoteFile], on_progress: OnProgress | None) -> list[Path]:

@@ -1,7 +1,7 @@
 """Scores that others have published on the benchmarks, each with its source."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -22,6 +22,7 @@ class System:
         retriever: `bm25`, `dense` or `hybrid`.
         source: where its scores are published.
         measures: measure -> language -> score, between 0 and 1.
+        means: measure -> mean over all languages, where it cannot be had from `measures`.
         model: hub id of its encoder.
         note: what else to know.
     """
@@ -30,7 +31,8 @@ class System:
     name: str
     retriever: str
     source: str
-    measures: Mapping[str, Mapping[str, float]]
+    measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    means: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
     note: str = ""
 
@@ -44,7 +46,9 @@ def published(benchmark: str, split: str) -> tuple[System, ...]:
     return _all().get(f"{benchmark}/{split}", ())
 
 
-def counterpart(benchmark: str, split: str, *, retriever: str, model: str = "") -> tuple[System | None, bool]:
+def counterpart(
+    benchmark: str, split: str, *, retriever: str, model: str = "", lang: str = ""
+) -> tuple[System | None, bool]:
     """The published system to compare one of ours with.
 
     Args:
@@ -52,12 +56,17 @@ def counterpart(benchmark: str, split: str, *, retriever: str, model: str = "") 
         split: of the benchmark.
         retriever: `bm25`, `dense` or `hybrid`.
         model: name of the encoder, with `@` and a revision or without.
+        lang: language that it must have scores of; empty for any.
 
     Returns:
         The system, and whether it is the same as ours: BM25, or the same encoder. Otherwise it is the first
         published one of the same kind; None where there is none.
     """
-    systems = [one for one in published(benchmark, split) if one.retriever == retriever]
+    systems = [
+        one
+        for one in published(benchmark, split)
+        if one.retriever == retriever and any(not lang or lang in scores for scores in one.measures.values())
+    ]
     name = model.partition("@")[0]
     wanted = ALIASES.get(name, name).lower()
     if retriever == "dense":

@@ -1,5 +1,7 @@
 """Read queries (topics) from a file."""
 
+import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,10 @@ _FORMATS: dict[str, ReadFile] = {
     ".tsv": _read_tsv,
     ".txt": _read_tsv,
 }
+
+
+_OFFICIAL = re.compile(r"topics\.(?:miracl|mrtydi)-v[\d.]+-([a-z]{2})\b")
+"""Names of MIRACL's and Mr. TyDi's files, which tell the language that their lines do not."""
 
 
 def read_queries(path: str | Path) -> list[Query]:
@@ -56,7 +62,8 @@ def read_queries(path: str | Path) -> list[Query]:
         queries.append(query)
     if not queries:
         raise InputError(f"{file} holds no queries.")
-    return queries
+    named = _OFFICIAL.match(file.name)
+    return [replace(query, lang=query.lang or named[1]) for query in queries] if named else queries
 
 
 def _find(path: Path) -> Path:

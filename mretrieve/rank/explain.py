@@ -121,13 +121,20 @@ def _explain(retriever: Retriever, ranked: Ranked) -> Iterator[Found]:
 def _parts(ranked: Ranked) -> tuple[dict[int, float], ...]:
     """Row -> what the dense leg, BM25 and the benefit of the doubt add; together they are the score."""
     if ranked.dense is None or ranked.bm25 is None or ranked.fusion is None:
-        alone = _by_row(ranked.ranking)
-        return (alone, {}, {}) if ranked.dense is not None else ({}, alone, {})
+        return _parts_of_one(ranked, ranked.dense if ranked.bm25 is None else ranked.bm25)
+    if (leg := ranked.fusion.alone(ranked.dense, ranked.bm25)) is not None:
+        return _parts_of_one(ranked, leg)
     # A sum over the legs, so each can be had by leaving the others out.
     fuse = ranked.fusion.fuse
     dense, bm25 = _by_row(fuse(ranked.dense, EMPTY)), _by_row(fuse(EMPTY, ranked.bm25))
     with_unseen = _by_row(fuse(ranked.dense, EMPTY, seen=ranked.seen))
     return dense, bm25, {row: score - dense[row] for row, score in with_unseen.items()}
+
+
+def _parts_of_one(ranked: Ranked, leg: Ranking | None) -> tuple[dict[int, float], ...]:
+    """As `_parts`, where one leg alone makes the score."""
+    scores = _by_row(ranked.ranking)
+    return (scores, {}, {}) if leg is ranked.dense else ({}, scores, {})
 
 
 def _levels(ranking: Ranking | None) -> dict[int, float]:

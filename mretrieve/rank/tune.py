@@ -1,8 +1,8 @@
 """Learn for each language how much its dense and its BM25 ranking count, on questions kept for tuning.
 
-The choice is a cautious one. Of all weights that do no worse than either leg alone, and that the questions
-cannot tell from the best one (by a standard error), the one nearest to the index's own fusion is taken: few
-questions change little.
+The choice is a cautious one. Of all weights that do no worse than either leg alone and than the index's own
+fusion, and that the questions cannot tell from the best one (by a standard error), the one nearest to that
+fusion is taken: few questions change little.
 """
 
 from collections.abc import Sequence
@@ -132,7 +132,7 @@ def learn_weights(
             for fusion in candidates
         ]
     )
-    choice = choose(values, floor=float(max(leg.mean() for leg in legs)))
+    choice = choose(values, floor=float(max(one.mean() for one in (*legs, values[0]))))
     return TunedLanguage(
         fusion=str(candidates[choice]),
         queries=len(questions),

@@ -82,13 +82,15 @@ def write_other_sets(data):
         queries = [(f"tydi-{lang}-q{n}", text, lang) for n, text in enumerate(texts)]
         pairs = [(query[0], document[0]) for query, document in zip(queries, documents, strict=True)]
         write_set(data / "eval" / f"{lang}-tydiqa", documents, queries, {"test": pairs})
-    for folder, splits, prefix in (
-        (data / "eval" / "multi-mlqa", ("test", "test-xling"), "test"),
-        (data / "train" / "multi-mlqa", ("train", "train-xling"), "dev"),
+    for folder, splits, prefix, more in (
+        (data / "eval" / "multi-mlqa", ("test", "test-xling"), "test", ""),
+        # Long enough for sentences that may be answers.
+        (data / "train" / "multi-mlqa", ("train", "train-xling"), "dev", " as-in-all-other-passages"),
     ):
         texts = [(n, lang) for n in range(40) for lang in ("de", "es")]
-        documents = [(f"mlqa-{prefix}-p{n:05}{lang}", f"{prefix}{n} in-{lang}", lang) for n, lang in texts]
-        queries = [(f"{lang}-{prefix}{n}", f"{prefix}{n} in-{lang}", lang) for n, lang in texts]
+        words = {(n, lang): f"{prefix}{n} in-{lang}{more}" for n, lang in texts}
+        documents = [(f"mlqa-{prefix}-p{n:05}{lang}", words[n, lang], lang) for n, lang in texts]
+        queries = [(f"{lang}-{prefix}{n}", words[n, lang], lang) for n, lang in texts]
         pairs = [
             (q, d) for (q, one, _), (d, other, _) in zip(queries, documents, strict=True) if one == other
         ]

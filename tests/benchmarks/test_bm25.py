@@ -1,5 +1,7 @@
 """Choices of BM25 on small sets, with Lucene."""
 
+import json
+
 import numpy as np
 import pytest
 from bm25 import (
@@ -8,10 +10,12 @@ from bm25 import (
     choose_for,
     collection,
     held_out_gain,
+    markdown,
     rows_of,
     search,
     values_of,
 )
+from common import RESULTS
 
 from mretrieve.evaluate.measures import evaluate
 from tests.benchmarks.conftest import write_set
@@ -84,3 +88,11 @@ def test_the_table_has_a_row_a_language_and_their_mean(one):
     assert rows[0][5] == f"{found['both against language']['p']:.3f}"
     assert rows[1][2:6] == ["", 0.5, "", ""]
     assert rows[2][2:5] == rows[0][2:5], "languages without a choice are not in the mean"
+    lines = markdown({"de": found, "sw": bare}).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[-3:]] == ["de", "sw", "mean"]
+    assert len({line.count("|") for line in lines[-5:]}) == 1
+
+
+def test_the_published_table_is_that_of_the_published_figures():
+    figures = json.loads((RESULTS / "bm25.json").read_text(encoding="utf-8"))
+    assert (RESULTS / "bm25.md").read_text(encoding="utf-8") == markdown(figures)

@@ -1,7 +1,10 @@
 """What is learned on tuning sets and how it is held against other fusions, on rankings made for it."""
 
+import json
+
 import numpy as np
 import pytest
+from common import RESULTS
 from tuned_fusion import Judged, comparisons, learn, measure, rank_with_vectors
 
 from mretrieve.indexing import build_index
@@ -60,3 +63,10 @@ def test_vectors_of_the_cache_are_ranked_beside_bm25(tmp_path, store):
     [ranked] = rank_with_vectors(retriever, [Query("q", "topic3 in-de", "de")], store())
     assert retriever.doc_ids(ranked.dense)[0] == retriever.doc_ids(ranked.bm25)[0] == "d3"
     assert ranked.dense.scores[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_no_language_of_the_published_figures_fell_below_its_better_leg_or_the_default():
+    learned = json.loads((RESULTS / "tuned_fusion.json").read_text(encoding="utf-8"))["tuning"]
+    assert len(learned) >= 15
+    for lang, one in learned.items():
+        assert one["after"] >= max(one["dense"], one["bm25"], one["before"]), lang

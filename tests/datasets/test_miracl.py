@@ -29,6 +29,11 @@ def test_all_topics_and_judgements(lang, split):
         ("ar", "dev", -1, "15511", "من ابتكر المثلجات؟"),
         ("ar", "train", 0, "1", "ما هي المسألة الشرقية ؟"),
         ("ar", "train", -1, "15481", "من قاد الثورة العرابية في مصر؟"),
+        ("th", "dev", 9, "51", "สมาชิกสภาผู้แทนราษฎร มีหน้าที่หลักคืออะไร ?"),
+        ("th", "dev", -1, "4113", "กรุงเทพมหานครมีกี่เขต?"),
+        ("zh", "dev", 0, "1719936#0", "二战是什么时候开始的？"),
+        ("zh", "dev", 9, "67347#0", "电视剧《继承者们》的女主角是谁？"),
+        ("zh", "dev", -1, "5517620#0", "中国女足有哪些成绩？"),
     ],
 )
 def test_single_topics(lang, split, place, query_id, text):
@@ -40,6 +45,13 @@ def test_single_topics(lang, split, place, query_id, text):
 def test_single_judgements_with_their_grades():
     qrels = read_judgements(find(SHARED, miracl.qrels("ar", "dev"), whole=True))
     assert list(qrels["0"].items())[:3] == [("151236#1", 1), ("151236#11", 1), ("151236#0", 0)]
+    thai = read_judgements(find(SHARED, miracl.qrels("th", "dev"), whole=True))
+    judged = [(query_id, *one) for query_id, grades in thai.items() for one in grades.items()]
+    assert [judged[place] for place in (0, 9, -1)] == [
+        ("4", "9800#4", 1),
+        ("4", "928787#0", 0),
+        ("4113", "235995#23", 0),
+    ]
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["clones", "folders"])

@@ -85,6 +85,23 @@ def test_a_truncated_archive_names_its_file_and_leaves_nothing(tmp_path):
     assert not list((tmp_path / "cache" / "datasets" / "unpacked").iterdir())
 
 
+def test_an_archive_with_another_checksum_is_told_and_leaves_nothing(tmp_path):
+    archive = write_archive(tmp_path / "root", of_sample("ar"))
+    content = bytearray(archive.read_bytes())
+    content[-6] ^= 1  # of the CRC at the end
+    archive.write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"mrtydi-v1\.1-arabic\.tar\.gz is cut off or damaged \(CRC check"):
+        mrtydi.unpack(archive)
+    assert not list((tmp_path / "cache" / "datasets" / "unpacked").iterdir())
+
+
+def test_no_archive_is_told(tmp_path):
+    archive = tmp_path / "mrtydi-v1.1-arabic.tar.gz"
+    archive.write_text("<html>not found</html>")
+    with pytest.raises(InputError, match=r"arabic\.tar\.gz is cut off or damaged \(Not a gzipped file"):
+        mrtydi.unpack(archive)
+
+
 def test_nothing_outside_its_folder_is_written(tmp_path):
     archive = tmp_path / "mrtydi-v1.1-arabic.tar.gz"
     with tarfile.open(archive, "w:gz") as file:

@@ -4,11 +4,12 @@ import pytest
 
 from mretrieve.datasets import download as downloading
 from mretrieve.datasets import hub as hubs
+from mretrieve.datasets.hub import UnreachableError
 from mretrieve.datasets.layout import downloads
 from mretrieve.datasets.obtain import download, obtain
 from mretrieve.errors import InputError
 from tests.hub import serving
-from tests.official import of_sample, write_beir, write_miracl, write_mrtydi
+from tests.official import of_sample, write_archive, write_beir, write_miracl, write_mrtydi
 
 
 @pytest.fixture
@@ -45,6 +46,42 @@ def test_a_collection_comes_with_all_its_splits(hub):
     collection = obtain("miracl/th/dev")
     assert len(list(collection.source().documents())) == 25
     assert collection.judgements() == of_sample("th").qrels
+
+
+@pytest.fixture
+def archive(hub, monkeypatch):
+    """The archive of Thai on the makers' server."""
+    from mretrieve.datasets.catalogue import benchmarks
+
+    repository = benchmarks()["mrtydi"].repositories["archive"]
+    monkeypatch.setattr(hubs, "WATERLOO", f"{hub.url}/cdn")
+    folder = hub.root / repository.name / "-" / "raw" / repository.revision / "data"
+    return write_archive(folder, of_sample("th"))
+
+
+def test_the_makers_archive_serves_as_the_hub_s_files_do(hub, archive):
+    hub.cut_after[archive.name] = 1000
+    [file] = download("mrtydi/th", archive=True)
+    assert [name for name, _ in hub.requests] == [archive.name] * 2
+    assert hub.requests[1][1] == "bytes=1000-"
+    assert file == downloads() / "jimmylin" / "mr.tydi" / "data" / archive.name
+    hub.requests.clear()
+    collection = obtain("mrtydi/th/test")
+    assert not hub.requests
+    assert len(list(collection.source().documents())) == 25
+    assert collection.judgements() == of_sample("th").qrels
+
+
+def test_an_archive_whose_checksum_is_wrong_is_not_kept(hub, archive):
+    hub.spoilt.add(archive.name)
+    with pytest.raises(InputError, match=r"mrtydi-v1\.1-thai\.tar\.gz is cut off or damaged"):
+        download("mrtydi/th", archive=True)
+    assert not [path for path in downloads().rglob("*") if path.is_file()]
+
+
+def test_only_mr_tydi_comes_as_archives(hub):
+    with pytest.raises(InputError, match="fetch miracl/th without --archive"):
+        download("miracl/th", archive=True)
 
 
 def test_a_split_comes_alone(hub):
@@ -95,6 +132,16 @@ def test_offline_it_is_told_what_to_put_where(hub, monkeypatch):
     assert f"put these files into {downloads()}" in message
     assert "miracl/miracl-corpus/miracl-corpus-v1.0-th/docs-0.jsonl.gz to docs-1.jsonl.gz" in message
     assert "topics.miracl-v1.0-th-dev.tsv" in message
+
+
+def test_offline_a_download_tells_it_too(hub, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for archive, name in ((False, "mrtydi-v1.1-thai/corpus.jsonl.gz, "), (True, "mrtydi-v1.1-thai.tar.gz.")):
+        with pytest.raises(UnreachableError) as error:
+            download("mrtydi/th/test", archive=archive)
+        assert str(error.value).startswith("HF_HUB_OFFLINE is set, so nothing is fetched. Or put these files")
+        assert f"into {downloads()}, or into a folder of yours that you name by --root: " in str(error.value)
+        assert name in str(error.value)
 
 
 def test_a_set_of_the_hub_is_fetched_by_its_repository(hub):

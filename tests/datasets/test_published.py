@@ -17,6 +17,11 @@ def test_every_score_is_of_a_known_measure_and_language(key, split):
             assert measure in benchmark.measures and parse_measures([measure])
             assert set(scores) <= set(benchmark.languages)
             assert all(0 < score < 1 for score in scores.values())
+        assert system.measures or system.means
+        assert set(system.means) <= set(benchmark.measures)
+        assert all(0 < mean < 1 for mean in system.means.values())
+        for measure in system.means:  # else they would be stated twice
+            assert set(system.measures.get(measure, ())) < set(benchmark.languages)
 
 
 @pytest.mark.parametrize(("key", "split"), SETS)
@@ -52,7 +57,12 @@ def test_the_counterpart_of_a_system():
     assert counterpart("miracl", "dev", retriever="bm25")[1] is True
     system, same = counterpart("miracl", "dev", retriever="dense", model="BAAI/bge-m3@5617a9f")
     assert (system.id, same) == ("bge-m3", True)
-    system, same = counterpart("miracl", "dev", retriever="dense", model="e5-small")
+    system, same = counterpart("miracl", "dev", retriever="dense", model="e5-small", lang="ja")
+    assert (system.id, same) == ("me5-small", True)
+    # Of the same model no score is published in Swahili.
+    system, same = counterpart("miracl", "dev", retriever="dense", model="e5-small", lang="sw")
+    assert (system.id, same) == ("mdpr", False)
+    system, same = counterpart("miracl", "dev", retriever="dense", model="intfloat/multilingual-e5-base")
     assert (system.id, same) == ("mdpr", False)
     system, same = counterpart("mrtydi", "test", retriever="hybrid", model="e5-small")
     assert (system.id, same) == ("bm25-mdpr", False)

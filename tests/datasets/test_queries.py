@@ -122,7 +122,8 @@ def test_real_queries(address):
     assert len(found) == count
     chosen = [(query.query_id, query.text) for query in (found[0], found[9], found[-1])]
     assert chosen == expected
-    lang = "" if "topics" in address else address.split("/")[1][:2]
+    lang = address.split("-")[-2 if "miracl" in address else -1][:2] if "topics" in address else ""
+    lang = lang or address.split("/")[1][:2]
     assert {query.lang for query in found} == {lang}
 
 
@@ -142,3 +143,17 @@ def test_official_topics():
     for lang, count in zip(MRTYDI_TEST[::2], MRTYDI_TEST[1::2], strict=True):
         topics = read_queries(SHARED / "mrtydi-topics-qrels" / f"topics.mrtydi-v1.1-{lang}.test.txt.gz")
         assert (lang, len(topics)) == (lang, int(count))
+
+
+@pytest.mark.parametrize(
+    ("name", "lang"),
+    [
+        ("topics.miracl-v1.0-sw-dev.tsv", "sw"),
+        ("topics.mrtydi-v1.1-th.test.txt", "th"),
+        ("topics.dev.txt", ""),
+        ("topics.mine-v1.0-sw-dev.tsv", ""),
+    ],
+)
+def test_official_files_tell_their_language_by_their_name(tmp_path, name, lang):
+    (tmp_path / name).write_text("1\tJe, mto mrefu zaidi ni upi?\n", encoding="utf-8")
+    assert [query.lang for query in read_queries(tmp_path / name)] == [lang]

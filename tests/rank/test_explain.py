@@ -25,7 +25,7 @@ def test_hits_are_those_of_the_retriever(retriever, mode, query):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("fusion", ["zscore:0.3", "rrf:60", "minmax:0.5"])
+@pytest.mark.parametrize("fusion", ["zscore:0.3", "rrf:60", "minmax:0.5", "zscore:0", "minmax:1"])
 def test_parts_add_up_to_the_score(small_index, mode, fusion):
     answer = search_explained(Retriever(small_index, fusion=fusion), "the cat", top_k=6, mode=mode)
     assert answer.hits
@@ -38,6 +38,13 @@ def test_a_leg_that_was_not_asked_adds_nothing(retriever):
         assert (one.bm25_part, one.unseen_part, one.bm25_level) == (0, 0, None)
     for one in search_explained(retriever, "the cat", mode="bm25").hits:
         assert (one.dense_part, one.unseen_part, one.dense_level) == (0, 0, None)
+
+
+def test_a_leg_without_weight_adds_nothing(small_index):
+    for fusion, part in (("zscore:0", "dense_part"), ("zscore:1", "bm25_part")):
+        answer = search_explained(Retriever(small_index, fusion=fusion), "the cat", top_k=6)
+        assert answer.hits
+        assert {getattr(one, part) for one in answer.hits} == {one.unseen_part for one in answer.hits} == {0}
 
 
 def test_hits_say_what_joined_the_legs(small_index):

@@ -64,7 +64,30 @@ def test_no_choice_is_below_the_better_leg(seed):
     draw = np.random.default_rng(seed)
     made, qrels = questions(40, *draw.random(2), seed=seed)
     learned = learn_weights(made, qrels, Fusion("minmax", 0.5))
-    assert learned.after >= max(learned.dense, learned.bm25) - 1e-12
+    assert learned.after >= max(learned.dense, learned.bm25, learned.before) - 1e-12
+
+
+def uneven_questions(draw, n):
+    """Questions whose BM25 finds few documents, but mostly the right one, in a collection of languages."""
+    made, qrels = [], {}
+    for number in range(n):
+        right = int(draw.integers(40))
+        dense = leg(draw, right, 0.05)
+        others = draw.permutation([row for row in range(40) if row != right])[: int(draw.integers(0, 4))]
+        rows = np.append(others[:1], [right, *others[1:]]) if draw.random() < 0.95 else others
+        bm25 = Ranking(rows.astype(np.int64), np.linspace(9, 8, len(rows), dtype=np.float32))
+        ranked = Ranked(dense, dense=dense, bm25=bm25, seen=draw.random(len(dense.rows)) < 0.5)
+        made.append(Question(f"q{number}", ranked, IDS))
+        qrels[f"q{number}"] = {IDS[right]: 1}
+    return made, qrels
+
+
+@pytest.mark.parametrize("own", ["zscore:0.5", "minmax:0.2", "rrf:60"])
+@pytest.mark.parametrize("seed", range(8))
+def test_no_choice_is_below_the_better_leg_of_uneven_ones(seed, own):
+    made, qrels = uneven_questions(np.random.default_rng(seed), 40)
+    learned = learn_weights(made, qrels, Fusion.parse(own))
+    assert learned.after >= max(learned.dense, learned.bm25, learned.before) - 1e-12
 
 
 def test_weights_of_one_half_of_the_questions_serve_the_other():
@@ -95,6 +118,20 @@ def test_choose_by_hand():
     assert choose(unsure, floor=0.602) == 1
     assert choose(unsure, floor=0.9) == 1, "where none reaches the floor, the best"
     assert choose(np.array([[0.5], [0.7]]), floor=0.0) == 1
+
+
+def test_no_choice_is_below_the_index_s_own_fusion(monkeypatch):
+    # The own one is surely below the best; the next is worse than both, but so uneven that it might not be.
+    best = np.full(40, 0.6)
+    uneven = best - 0.02 + np.tile([0.3, -0.3], 20)
+    values = iter([best - 0.3, best - 0.3, best - 0.01, uneven, best])
+    monkeypatch.setattr("mretrieve.rank.tune._values", lambda *given: next(values))
+    own = Fusion("zscore", 0.5)
+    tried = [own, Fusion("zscore", 0.45), Fusion("zscore", 0.55)]
+    monkeypatch.setattr("mretrieve.rank.tune.candidate_fusions", lambda own: tried)
+    assert choose(np.array([best - 0.01, uneven, best]), floor=0.0) == 1
+    made, qrels = questions(1, 0.5, 0.5)
+    assert learn_weights(made, qrels, own).fusion == "zscore:0.55"
 
 
 @pytest.fixture(scope="module")
