@@ -38,6 +38,8 @@ COPY ui ./ui
 RUN pip install --constraint constraints.txt ".[gpu,lucene,serve,ui]"
 
 FROM base AS serve
+# ONNX Runtime would report its use to its makers.
+ENV ORT_DISABLE_TELEMETRY=1
 USER mretrieve
 WORKDIR /indexes
 EXPOSE 8080

@@ -96,6 +96,9 @@ LINES = (
 TUNING_LINES = (
     Line("mlqa-pool", "mAP", "MLQA held out, 7 languages, one pool (mAP)"),
     Line("mlqa-pool", "own language first", "— first hits in the question's own language", counts=False),
+    Line("mlqa-sentences", "mAP", "MLQA held out, sentences of 7 languages, one pool (mAP)"),
+    Line("mlqa-sentences", "own language first", "— first hits in the question's own language", counts=False),
+    Line("mlqa-sentences", "MRR within", "— among the sentences of one language (MRR)", counts=False),
     Line("dev", "nDCG@10", "Dev questions, 13 languages, own pool (mean nDCG@10)"),
     Line("afriqa-dev", "nDCG@10", "AfriQA dev (mean nDCG@10)"),
     Line("ntrex-dev", "accuracy", "NTREX, 12 languages, rows held out (accuracy)"),

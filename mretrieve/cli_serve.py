@@ -33,7 +33,7 @@ Indexes = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="[INDEX]...",
-        help="Indexes, NAME=INDEX for another name, or folders of indexes.",
+        help="Indexes, NAME=INDEX for another name, folders of indexes, or addresses of Milvus.",
         show_default=False,
     ),
 ]

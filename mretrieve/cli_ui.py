@@ -19,7 +19,7 @@ Indexes = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="[INDEX]...",
-        help="Folders written by `mretrieve index`; all in indexes/built by default.",
+        help="Folders written by `mretrieve index`, or addresses of Milvus; all in indexes/built by default.",
         show_default=False,
     ),
 ]

@@ -15,6 +15,7 @@ from mretrieve.errors import InputError, MissingDependencyError
 from mretrieve.index.analyzers import Analyzer, analyzer_named, analyzer_of
 from mretrieve.index.build import build
 from mretrieve.index.manifest import EncoderIdentity, Manifest, RankingEntry
+from mretrieve.index.pieces import PieceMemory
 from mretrieve.index.plan import BuildPlan, read_notes, write_notes
 from mretrieve.index.stages import Encode, LexicalOptions, OnProgress, ShardEncoder, TextWriter
 from mretrieve.index.swap import building_folder, check_target, plain_name
@@ -230,7 +231,7 @@ def lexical_options(
         kept = analyzer_named(lang, known[lang]) if known and lang in known else None
         return kept or analyzer_of(lang, terms_for(lang, terms, has_vectors=has_vectors))
 
-    cut = piece_cutter()
+    cut = PieceMemory(piece_cutter())
 
     def open_writer(folder: Path, lang: str) -> TextWriter:
         from mretrieve.index.lucene import LexicalWriter

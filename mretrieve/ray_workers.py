@@ -12,13 +12,15 @@ is started here listens to this machine alone.
 import importlib
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Self
 
 from mretrieve.errors import InputError, MissingDependencyError
@@ -47,6 +49,7 @@ _OWN = {
 }
 _OTHER = {"RAY_gcs_server_request_timeout_seconds": "15"}  # instead of a minute
 
+_RAYS = re.compile("ray|gcs_server")  # names of Ray's processes, of which Linux keeps 15 letters
 _HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS = 4  # the kind of the frame that an HTTP/2 server, as gRPC's, sends first
 
@@ -106,7 +109,9 @@ class RayWorkers:
     def close(self) -> None:
         """Let go of the cluster; one that was started here ends."""
         if self._ray is not None and self._is_mine:
+            started = _descendants(os.getpid()) if self.address == LOCAL else {}
             self._ray.shutdown()
+            _end(started)
             if self._on_sigterm is not None:
                 signal.signal(signal.SIGTERM, self._on_sigterm)
         self._ray = None
@@ -237,3 +242,29 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+def _descendants(pid: int) -> dict[int, str]:
+    """Ray's processes below one, each with when it was started; none where the system has no `/proc`."""
+    parents, starts = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            name, _, rest = path.read_text(encoding="utf-8", errors="replace").rpartition(")")
+            fields = rest.split()
+            parents[int(path.parent.name)] = int(fields[1])
+            if _RAYS.search(name):
+                starts[int(path.parent.name)] = fields[19]
+    below, found = {pid}, {pid}
+    while below:
+        below = {child for child, parent in parents.items() if parent in below} - found
+        found |= below
+    return {child: starts[child] for child in found if child in starts}
+
+
+def _end(processes: dict[int, str]) -> None:
+    """Kill those that are left: agents of Ray's that take a minute to see that all else has ended."""
+    for pid, started in processes.items():
+        with suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            if fields.rpartition(")")[2].split()[19] == started:
+                os.kill(pid, signal.SIGKILL)

@@ -94,7 +94,7 @@ def workers():
             assert folder.is_dir()
             yield workers
     assert "RAY_USAGE_STATS_ENABLED" not in os.environ
-    wait_until(lambda: not marked(os.getpid()))
+    wait_until(lambda: not marked(os.getpid()), seconds=20)  # Ray's agents alone would stay for a minute
     assert not folder.exists()
     assert signal.getsignal(signal.SIGTERM) == on_sigterm
 

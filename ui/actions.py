@@ -8,6 +8,7 @@ from typing import Any
 
 from mretrieve import InputError, Retriever
 from mretrieve.languages import detect_languages
+from mretrieve.milvus.address import is_milvus_address
 from mretrieve.rank.explain import Answer, Found, closeness, search_explained, similar
 from mretrieve.rank.terms import analyze, term_scores
 from mretrieve.types import Mode
@@ -154,7 +155,7 @@ def hit_to_dict(found: Found) -> dict[str, Any]:
 
 
 def explanation_to_dict(retriever: Retriever, query: str, found: Found) -> dict[str, Any]:
-    """Why a passage was found, for JSON."""
+    """Why a passage was found, for JSON; what each term adds, Milvus does not tell."""
     lang = found.hit.lang
     terms = [
         {
@@ -164,7 +165,9 @@ def explanation_to_dict(retriever: Retriever, query: str, found: Found) -> dict[
             "documents": one.documents,
             "is_piece": one.is_piece,
         }
-        for one in term_scores(retriever, query, found.row)
+        for one in (
+            [] if is_milvus_address(retriever.index.path) else term_scores(retriever, query, found.row)
+        )
     ]
     return {
         "hit": hit_to_dict(found),

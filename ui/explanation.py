@@ -5,6 +5,7 @@ from html import escape
 
 from mretrieve.errors import MissingDependencyError
 from mretrieve.index.analyzers import analyzer_of
+from mretrieve.milvus.address import is_milvus_address
 from mretrieve.rank.explain import Found
 from mretrieve.rank.retriever import Retriever
 from mretrieve.rank.terms import TermScore, analyze, term_scores
@@ -72,7 +73,10 @@ def explanation(retriever: Retriever, query: str, found: Found) -> str:
     hit = found.hit
     parts = [score_table(found)]
     try:
-        parts.append(words_table(term_scores(retriever, query, found.row)))
+        if is_milvus_address(retriever.index.path):
+            parts.append("<p>What each term adds to BM25, Milvus does not tell.</p>")
+        else:
+            parts.append(words_table(term_scores(retriever, query, found.row)))
         asked, has = analyze(query, hit.lang, query=True), analyze(hit.text, hit.lang)
     except MissingDependencyError as error:
         return "".join([*parts, f"<p>{escape(str(error))}</p>"])

@@ -49,16 +49,19 @@ def _rows(manifest: Manifest, experts: str) -> Sequence[tuple[str, str]]:
             rows.append(("Experts", experts))
         prefixes = f"“{encoder.query_prefix}” and “{encoder.document_prefix}”"
         rows.append(("Prompts of queries and passages", prefixes))
-        rows.append(("Dense", f"FAISS {dense.factory}" + (f", {dense.search}" if dense.search else "")))
+        made_by = "FAISS " if manifest.files else ""  # a collection in Milvus has no files
+        rows.append(("Dense", f"{made_by}{dense.factory}" + (f", {dense.search}" if dense.search else "")))
     else:
         rows.append(("Dense", "none: built without vectors"))
     if any(entry.analyzer for entry in manifest.languages.values()):
-        rows.append(("BM25", f"Lucene, k1 {ranking.k1:g}, b {ranking.b:g}"))
+        by = "Lucene" if manifest.files else "Milvus"
+        rows.append(("BM25", f"{by}, k1 {ranking.k1:g}, b {ranking.b:g}"))
         rows.append(("Java", _java()))
     else:
         rows.append(("BM25", "none: built without it"))
     rows.append(("Fusion", ranking.fusion))
-    rows.append(("Built", f"{built.at} by mretrieve {built.mretrieve}, Python {built.python}"))
+    if built.at:
+        rows.append(("Built", f"{built.at} by mretrieve {built.mretrieve}, Python {built.python}"))
     return rows
 
 

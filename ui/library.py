@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mretrieve import InputError, MissingDependencyError, Retriever
+from mretrieve.milvus.address import is_milvus_address
 
 logger = logging.getLogger("mretrieve.ui")
 
@@ -17,7 +18,7 @@ class Library:
     """Indexes by name. Safe to use from several threads.
 
     Args:
-        paths: folders written by `mretrieve index`.
+        paths: folders written by `mretrieve index`, or addresses of collections in Milvus.
         device: `auto`, `cpu` or `cuda`.
         dtype: `auto`, `fp32`, `bf16` or `int8`.
 
@@ -54,6 +55,10 @@ class Library:
             return retriever
 
     def _retriever(self, path: Path) -> Retriever:
+        if is_milvus_address(path):
+            from mretrieve.milvus.shown import CollectionRetriever
+
+            return CollectionRetriever(path, with_legs=True, device=self._device, dtype=self._dtype)
         return Retriever(path, device=self._device, dtype=self._dtype)
 
     def warm_up(self) -> threading.Thread:

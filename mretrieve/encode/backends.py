@@ -59,9 +59,17 @@ def _dim(checkpoint: Checkpoint, hidden: int) -> int:
 
 
 def load_backend(
-    checkpoint: Checkpoint, architecture: Architecture, backend: Backend, *, device: str, dtype: Dtype
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    backend: Backend,
+    *,
+    device: str,
+    dtype: Dtype,
+    quick_alone: bool = False,
 ) -> Embed:
     """Load a model for one backend and number type.
+
+    With `quick_alone` a text that comes alone may have other last digits than in a batch, if that is quicker.
 
     Raises:
         InputError: its files are damaged, or sentence-transformers cannot load it.
@@ -72,7 +80,7 @@ def load_backend(
         from mretrieve.encode.library import LibraryModel
 
         return LibraryModel(checkpoint.folder, device=device, dtype=_torch_dtype(dtype)).embed
-    model = _ours(checkpoint, architecture, backend, device=device, dtype=dtype)
+    model = _ours(checkpoint, architecture, backend, device=device, dtype=dtype, quick_alone=quick_alone)
     pooling = Pooling(checkpoint)
 
     def embed(batch: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
@@ -84,7 +92,13 @@ def load_backend(
 
 
 def _ours(
-    checkpoint: Checkpoint, architecture: Architecture, backend: Backend, *, device: str, dtype: Dtype
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    backend: Backend,
+    *,
+    device: str,
+    dtype: Dtype,
+    quick_alone: bool,
 ) -> Any:
     folder, int8 = checkpoint.folder, dtype == "int8"
     if architecture.family == "bert":
@@ -94,7 +108,7 @@ def _ours(
             return OnnxBert(folder, int8=int8)
         from mretrieve.encode.flat import FlatBert
 
-        return FlatBert(folder, device=device, dtype=_torch_dtype(dtype))
+        return FlatBert(folder, device=device, dtype=_torch_dtype(dtype), quick_alone=quick_alone)
     if backend == "onnx":
         from mretrieve.encode.onnx_nomic import OnnxNomic
 

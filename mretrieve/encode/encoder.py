@@ -206,7 +206,12 @@ class Encoder:
 
     def _load(self, backend: Backend, dtype: Dtype) -> None:
         self._backends[backend, dtype] = load_backend(
-            self.checkpoint, self._architecture, backend, device=self.device, dtype=dtype
+            self.checkpoint,
+            self._architecture,
+            backend,
+            device=self.device,
+            dtype=dtype,
+            quick_alone=self._gears is not None,
         )
 
 

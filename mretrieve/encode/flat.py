@@ -147,9 +147,16 @@ def positions_of(lengths: Sequence[int], device: torch.device) -> Tensor:
 class FlatBert(FlatEncoder):
     """A BERT-like encoder (BERT, RoBERTa, XLM-R, CamemBERT)."""
 
-    def __init__(self, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        quick_alone: bool = False,
+    ) -> None:
         weights = read_bert(folder)
-        self.config = weights.config
+        self.config, self._quick_alone = weights.config, quick_alone
         n_positions = len(weights.tensors["embeddings.position_embeddings.weight"])
         super().__init__(
             {name: partial(torch.from_numpy, array) for name, array in weights.tensors.items()},
@@ -166,7 +173,7 @@ class FlatBert(FlatEncoder):
         self._words = self.take("embeddings.word_embeddings.weight", torch.float32)
         self._places = places[self.config.first_position :] + types[0]
         self._norm = self.norm("embeddings.LayerNorm", torch.float32)
-        self.attention = FlatAttention(self.config.heads)
+        self.attention = FlatAttention(self.config.heads, quick_alone=self._quick_alone)
         self.layers = [self._layer(f"encoder.layer.{i}.") for i in range(self.config.layers)]
 
     def embed(self, ids: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -124,10 +124,13 @@ class FlatAttention:
     Args:
         heads: number of them; the rows of a token are queries, keys, values, heads within each.
         rotary: positions, if they are not in the embeddings.
+        quick_alone: a single short text takes a quicker way, in which its last digits are others than in a
+            batch; for those without rotary positions.
     """
 
     heads: int
     rotary: Rotary | None = None
+    quick_alone: bool = False
 
     def plan(self, lengths: Sequence[int], *, batched: bool) -> list[Chunk]:
         """How `__call__` is to go through a batch; made once for all layers.
@@ -147,7 +150,7 @@ class FlatAttention:
 
     def __call__(self, qkv: Tensor, chunks: Sequence[Chunk], *, batched: bool) -> Tensor:
         """(n_tokens, 3 * hidden) to (n_tokens, hidden), by a plan that was made for it."""
-        if len(qkv) <= SHORT_TOKENS and self.rotary is None and len(chunks) == 1 == chunks[0].n_texts:
+        if self.quick_alone and len(qkv) <= SHORT_TOKENS and len(chunks) == chunks[0].n_texts == 1:
             return self._alone(qkv)
         context = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
         for chunk in chunks:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mretrieve.cache import cache_folder, make_once
 from mretrieve.models.bert import BertConfig, read_bert
+from mretrieve.models.onnx_runtime import import_onnx_runtime
 
 GRAPH_VERSION = 2  # raise when `onnx_graph` changes, so that cached graphs are made anew
 
@@ -18,7 +19,7 @@ class OnnxBert:
     """A BERT-like encoder on ONNX Runtime's CPU provider, in float32 or with int8 weights."""
 
     def __init__(self, folder: Path, *, int8: bool = False) -> None:
-        import onnxruntime as ort
+        ort = import_onnx_runtime()
 
         weights = read_bert(folder)
         tensors: dict[str, NDArray[Any]] = dict(weights.tensors)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mretrieve.cache import cache_folder, make_once
 from mretrieve.models.config_file import read_nomic_config
 from mretrieve.models.nomic_shapes import tensor_shapes
+from mretrieve.models.onnx_runtime import import_onnx_runtime
 from mretrieve.models.onnx_weights import check_router, graph_tensors, mapped_folder
 from mretrieve.models.weights import check_tensors, stored_tensors
 
@@ -94,7 +95,7 @@ class OnnxNomic:
         return graph_tensors(self.config, {name: stored.array() for name, stored in named.items()})["places"]
 
     def _open(self, *, packed: bool) -> Any:
-        import onnxruntime as ort
+        ort = import_onnx_runtime()
 
         graph, weights = self._graph()
         options = ort.SessionOptions()

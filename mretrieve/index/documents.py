@@ -5,7 +5,8 @@ Of pyarrow only buffers, readers and writers are used here: its conversions (`py
 import pandas where that is installed, which would cost each start half a second.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ Rows = Sequence[int] | NDArray[np.int64]
 """Row numbers, from 0."""
 
 _COLUMNS = ("doc_id", "title", "text", "lang")
+_OPEN_BATCHES = 4096  # kept open, at some kilobytes each: opening one takes longer than reading a document
 
 
 class DocumentStore:
@@ -56,6 +58,8 @@ class DocumentStore:
             raise _damaged(path) from error
         self._n_rows: int = (self.n_batches - 1) * self.batch_size + last
         self._codes: NDArray[np.int16] | None = None
+        self._names: list[str] | None = None
+        self._columns_of = _columns_reader(self._reader)
 
     def __len__(self) -> int:
         return self._n_rows
@@ -114,8 +118,8 @@ class DocumentStore:
 
     def in_languages(self, rows: NDArray[np.int64], languages: Collection[str]) -> NDArray[np.bool_]:
         """(k,) bool: whether each row's document is in one of the languages."""
-        wanted = [code for code, name in enumerate(self._language_names()) if name in languages]
-        return np.isin(self._language_codes()[rows], wanted)
+        is_wanted = np.array([name in languages for name in self._language_names()], np.bool_)
+        return is_wanted[self._language_codes()[rows]]
 
     def rows_of_ids(self, doc_ids: Collection[str]) -> NDArray[np.int64]:
         """(n,) int64, ascending: rows of the documents whose id is one of these; reads all ids."""
@@ -129,21 +133,21 @@ class DocumentStore:
     def _cells(
         self, rows: Sequence[int] | NDArray[np.int64], names: Sequence[str]
     ) -> Iterator[tuple[str, ...]]:
-        batches: dict[int, list[Any]] = {}
+        wanted = [_COLUMNS.index(name) for name in names]
         for row in np.asarray(rows, dtype=np.int64).tolist():
             if not 0 <= row < self._n_rows:
                 raise IndexError(
                     f"row {row} is outside of {self.path}, which holds {self._n_rows} documents."
                 )
             number, place = divmod(row, self.batch_size)
-            if number not in batches:
-                batch = self._reader.get_batch(number)
-                batches[number] = [batch.column(_COLUMNS.index(name)) for name in names]
-            yield tuple(column[place].as_py() for column in batches[number])
+            columns = self._columns_of(number)
+            yield tuple(columns[one][place].as_py() for one in wanted)
 
     def _language_names(self) -> list[str]:
-        names: list[str] = self._reader.get_batch(0).column(3).dictionary.to_pylist()
-        return names
+        if self._names is None:
+            names: list[str] = self._reader.get_batch(0).column(3).dictionary.to_pylist()
+            self._names = names
+        return self._names
 
     def _language_codes(self) -> NDArray[np.int16]:
         """(n,) int16: for each row the place of its language in `_language_names`."""
@@ -157,6 +161,17 @@ class DocumentStore:
                 )
             self._codes = codes
         return self._codes
+
+
+def _columns_reader(reader: Any) -> Callable[[int], list[Any]]:
+    """What gives the columns of a record batch; it knows no store, which else would outlive its last use."""
+
+    @lru_cache(_OPEN_BATCHES)
+    def columns_of(batch: int) -> list[Any]:
+        columns: list[Any] = reader.get_batch(batch).columns
+        return columns
+
+    return columns_of
 
 
 def write_shard(path: Path, documents: Sequence[Document]) -> None:

@@ -33,6 +33,8 @@ JAVA_LOCK = threading.RLock()
 
 _LIBRARIES = ("lib/server/libjvm.so", "lib/server/libjvm.dylib", "bin/server/jvm.dll")
 
+_COMPILE_QUICKLY = "-XX:TieredStopAtLevel=1"
+
 _local = threading.local()
 _state = {"started": False, "forked": False}
 
@@ -126,8 +128,12 @@ def archive_path(java: Java, jar: Path) -> Path:
     return cache_folder() / "java" / hashlib.sha256(key.encode()).hexdigest()[:16] / "classes.jsa"
 
 
-def start_jvm() -> None:
+def start_jvm(*, for_writing: bool = False) -> None:
     """Start Java in this process, once; the next calls return at once. Any thread may call it.
+
+    Args:
+        for_writing: have it compile its code once and quickly, where it does not run yet. Making code for
+            long searches takes more of a build's time than that code saves.
 
     Raises:
         MissingDependencyError: Lucene, Java or pyjnius is not installed.
@@ -141,7 +147,7 @@ def start_jvm() -> None:
     if not _state["started"]:
         with JAVA_LOCK:
             if not _state["started"]:
-                _start()
+                _start(for_writing=for_writing)
                 _state["started"] = True
                 if hasattr(os, "register_at_fork"):
                     os.register_at_fork(after_in_child=lambda: _state.update(forked=True))
@@ -191,7 +197,7 @@ def _long(name: str) -> str:
     return name.replace("@", "org/apache/lucene/")
 
 
-def _start() -> None:
+def _start(*, for_writing: bool) -> None:
     java, jar = find_all()
     import jnius_config
 
@@ -203,6 +209,8 @@ def _start() -> None:
             )
         return
     options = java_options(java)
+    if for_writing:
+        options.insert(0, _COMPILE_QUICKLY)
     archive = archive_path(java, jar)
     if archive.is_file():
         options.insert(0, f"-XX:SharedArchiveFile={archive}")

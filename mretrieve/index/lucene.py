@@ -6,7 +6,9 @@ not stored: their text and ids are in the document store, under the same row num
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +28,7 @@ from mretrieve.index.analyzers import (
     java_pieces_analyzer,
 )
 from mretrieve.index.jvm import JAVA_LOCK, start_jvm
+from mretrieve.index.lucene_batch import batch_adder
 from mretrieve.index.lucene_java import FIELD, K1, PIECES_FIELD, B
 from mretrieve.index.pieces import Cut, PieceMemory, join_pieces, whole
 from mretrieve.index.terms import Terms
@@ -33,35 +36,43 @@ from mretrieve.index.terms import Terms
 ANALYZER_FILE = "analyzer.json"
 """Beside Lucene's files: what the texts were analyzed with."""
 
+_AT_ONCE = 1 << 20  # characters of documents that go to Lucene together
+_MOST_WAITING = 2  # such parts that wait for Lucene
+
 
 class LexicalWriter:
     """Writes the BM25 index of one language; one thread at a time may use it.
 
-    A folder that exists is written over. As a context manager it closes itself, and gives the index up
-    after an error.
+    Lucene works in a thread of its own, so that texts can be read and cut meanwhile: an error of one `add`
+    may come out of a later one, or of `close`. A folder that exists is written over. As a context manager it
+    closes itself, and gives the index up after an error.
 
     Attributes:
         path: the folder.
         analyzer: how texts become terms.
     """
 
-    def __init__(self, path: Path, lang: str, *, cut: Cut | None = None, terms: Terms = "analyzer") -> None:
+    def __init__(
+        self, path: Path, lang: str, *, cut: Cut | PieceMemory | None = None, terms: Terms = "analyzer"
+    ) -> None:
         """Start an empty index.
 
         Args:
             path: folder to make.
             lang: ISO 639-1 code, or 639-3 where there is none; empty if unknown.
             cut: cuts texts into pieces; needed where `terms` asks for them or the language has no analyzer.
+                With a memory, other languages' words need not be cut again.
             terms: of which kind; a language without an analyzer has pieces only.
 
         Raises:
             MissingDependencyError: Lucene, Java or pyjnius is not installed.
             OSError: the folder cannot be written.
         """
-        start_jvm()
+        start_jvm(for_writing=True)
         self.path = path
         self.analyzer = analyzer_of(lang, terms)
-        self._join = None if cut is None else PieceMemory(cut).join
+        memory = PieceMemory(cut) if callable(cut) else cut
+        self._join = None if memory is None else memory.join
         self._n_documents = 0
         self._failed = False
         self._closed = False
@@ -74,7 +85,9 @@ class LexicalWriter:
                 java = lucene_java.two_analyzers(java, java_pieces_analyzer())
                 names.append(PIECES_FIELD)
             self._writer = lucene_java.open_writer(self._directory, java)
-            self._fields, self._document = lucene_java.reusable_document(*names)
+            self._add = batch_adder(self._writer, *lucene_java.reusable_document(*names))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mretrieve-lucene")
+        self._waiting: deque[Future[None]] = deque()
 
     def add(self, texts: Sequence[str]) -> None:
         """Add documents, whose rows follow those added before.
@@ -85,18 +98,28 @@ class LexicalWriter:
         if self._closed or self._failed:
             raise ValueError(f"{self.path} is closed.")
         start_jvm()
-        add_document, document = self._writer.addDocument, self._document
         try:
             columns = self.analyzer.prepare_documents(texts, self._join)
-            with lucene_java.os_errors(self.path):
-                for values in zip(*columns, strict=True):
-                    for field, value in zip(self._fields, values, strict=True):
-                        _set_text(field, value)
-                    add_document(document)
-                    self._n_documents += 1
+            for rows in _parts(list(zip(*columns, strict=True))):
+                self._waiting.append(self._thread.submit(self._add_rows, rows))
+                self._wait(_MOST_WAITING)
+            self._n_documents += len(texts)
         except BaseException:
             self._failed = True
             raise
+
+    def _add_rows(self, rows: Sequence[Sequence[str]]) -> None:
+        start_jvm()
+        with lucene_java.os_errors(self.path):
+            try:
+                self._add(rows)
+            except UnicodeEncodeError:  # before Lucene has seen any of them
+                self._add([[whole(text) for text in row] for row in rows])
+
+    def _wait(self, n_left: int) -> None:
+        """Wait until only so many parts are not added yet."""
+        while len(self._waiting) > n_left:
+            self._waiting.popleft().result()
 
     def close(self) -> None:
         """Join everything into one segment and put it on the disk; after an error in `add`, give it up.
@@ -108,18 +131,23 @@ class LexicalWriter:
             return
         self._closed = True
         start_jvm()
-        if self._failed:
-            self._give_up()
-            return
         try:
-            with lucene_java.os_errors(self.path):  # not under the lock: only this writer's own class is used
-                self._writer.forceMerge(1)
-                self._writer.close()
-                with JAVA_LOCK:
-                    self._directory.close()
+            if not self._failed:
+                self._wait(0)
+                with lucene_java.os_errors(self.path):  # not under the lock: only this writer's class is used
+                    self._writer.forceMerge(1)
+                    self._writer.close()
+                    with JAVA_LOCK:
+                        self._directory.close()
         except BaseException:
-            self._give_up()
+            self._failed = True
             raise
+        finally:
+            self._thread.shutdown(cancel_futures=True)
+            if self._failed:
+                self._give_up()
+        if self._failed:
+            return
         (self.path / "write.lock").unlink(missing_ok=True)
         with atomic_file(self.path / ANALYZER_FILE) as file:
             content = {"language": self.analyzer.lang, "analyzer": str(self.analyzer)}
@@ -322,8 +350,11 @@ def _damaged(path: Path, reason: str) -> str:
     )
 
 
-def _set_text(field: Any, text: str) -> None:
-    try:
-        field.setStringValue(text)
-    except UnicodeEncodeError:
-        field.setStringValue(whole(text))
+def _parts(rows: Sequence[Sequence[str]]) -> Iterator[Sequence[Sequence[str]]]:
+    """Documents, as many at a time as have `_AT_ONCE` characters or little more."""
+    start, size = 0, 0
+    for end, row in enumerate(rows, start=1):
+        size += sum(map(len, row))
+        if size >= _AT_ONCE or end == len(rows):
+            yield rows[start:end]
+            start, size = end, 0

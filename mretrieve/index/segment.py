@@ -81,6 +81,8 @@ def piece_terms(pieces: Sequence[str]) -> list[str]:
     Returns:
         The pieces that hold a letter, digit or mark, each word of several followed by the whole word.
     """
+    if len(pieces) == 1:  # as most words have that are asked for one by one
+        return list(pieces) if _is_term(pieces[0]) else []
     terms: list[str] = []
     word: list[str] = []
     for piece in pieces:  # of a large collection, most of the time that Python takes to index it

@@ -2,7 +2,9 @@
 
 import io
 import platform
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +32,8 @@ from mretrieve.index.manifest import (
 )
 from mretrieve.index.plan import BuildPlan
 from mretrieve.types import Document
+
+_MOST_UNFINISHED = 1  # BM25 indexes that Lucene still works on, beside the one that texts are read for
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 """n texts -> (n, dim) float32 unit vectors."""
@@ -173,12 +177,17 @@ def build_dense_part(work: Work, store: DocumentStore) -> DenseEntry:
 
 
 def build_lexical_part(work: Work, store: DocumentStore, lexical: LexicalOptions) -> None:
-    """Build the BM25 index of each language that has none yet."""
+    """Build the BM25 index of each language that has none yet; one is finished while the next is begun."""
     files.make_folder(work.folder / LEXICAL)
     n_done = 0
-    for lang, n_documents in store.languages().items():
-        folder = work.folder / LEXICAL / lang
-        if not folder.exists():
+    unfinished: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="mretrieve-lexical") as finishing:
+        for lang, n_documents in store.languages().items():
+            folder = work.folder / LEXICAL / lang
+            if folder.exists():
+                n_done += n_documents
+                work.on_progress("lexical", n_done, len(store))
+                continue
             partial = folder.with_name(folder.name + files.PARTIAL)
             files.remove(partial)
             writer = lexical.open_writer(partial, lang)
@@ -186,12 +195,19 @@ def build_lexical_part(work: Work, store: DocumentStore, lexical: LexicalOptions
                 for texts in store.contents_of(lang):
                     writer.add(texts)
                     work.on_progress("lexical", n_done := n_done + len(texts), len(store))
-            finally:
+            except BaseException:
                 writer.close()
-            _settle(partial, folder)
-        else:
-            n_done += n_documents
-            work.on_progress("lexical", n_done, len(store))
+                raise
+            unfinished.append(finishing.submit(_finish, writer, partial, folder))
+            while len(unfinished) > _MOST_UNFINISHED:
+                unfinished.popleft().result()
+        for one in unfinished:
+            one.result()
+
+
+def _finish(writer: TextWriter, partial: Path, folder: Path) -> None:
+    writer.close()
+    _settle(partial, folder)
 
 
 def _settle(partial: Path, folder: Path) -> None:

@@ -7,8 +7,7 @@ was killed goes on where it stopped when it is asked for again, as a build does,
 """
 
 import hashlib
-import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,19 +21,13 @@ from mretrieve.index import swap
 from mretrieve.index.build import build, is_finished
 from mretrieve.index.documents import DocumentStore
 from mretrieve.index.faiss_gpu import Device
+from mretrieve.index.generation import FIRST, write_compacted, write_generation
 from mretrieve.index.joined import JoinedDocuments
-from mretrieve.index.live import LiveRows, write_deleted
 from mretrieve.index.manifest import (
-    DELETED,
-    DENSE,
     DOCUMENTS,
-    LEXICAL,
     MANIFEST,
     SEGMENTS,
-    FileEntry,
-    LanguageEntry,
     Manifest,
-    SegmentEntry,
     is_index,
     read_manifest,
 )
@@ -45,7 +38,6 @@ from mretrieve.index.stored import StoredVectors
 from mretrieve.types import Document
 
 _ROWS_AT_ONCE = 1024
-_FIRST = "000001"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +94,7 @@ def add_documents(
             store = DocumentStore(segment / DOCUMENTS)
             ids = _unique_ids(store)
             taken = _places_of_ids(index, ids)
-            _write_generation(work, index, np.union1d(_deleted(index), taken), added=name)
+            write_generation(work, index, np.union1d(_deleted(index), taken), added=name)
         return _place(work.folder, target, index.manifest)
 
 
@@ -132,7 +124,7 @@ def delete_documents(doc_ids: Collection[str], path: Path, *, ignore_missing: bo
         digest = hashlib.sha256("\0".join(sorted(wanted)).encode("utf-8", "surrogatepass")).hexdigest()
         work = Work(swap.building_folder(target), _plan(index, f"delete {digest}", None), _silent)
         if not is_finished(work):
-            _write_generation(work, index, np.union1d(_deleted(index), places), added=None)
+            write_generation(work, index, np.union1d(_deleted(index), places), added=None)
         return _place(work.folder, target, index.manifest)
 
 
@@ -161,8 +153,8 @@ def compact(path: Path, *, factory: str, parts: Parts, on_progress: OnProgress |
         work = Work(swap.building_folder(target), plan, rows.on_progress)
         if not is_finished(work):
             encode = None if parts.encode is None else rows.encode
-            segment = _make_segment(work, _FIRST, _living(index), Parts(encode, parts.lexical, parts.device))
-            _write_compacted(work, index, segment)
+            segment = _make_segment(work, FIRST, _living(index), Parts(encode, parts.lexical, parts.device))
+            write_compacted(work, index, segment)
         files.remove(work.folder / SEGMENTS)
         return _place(work.folder, target, index.manifest).manifest
 
@@ -245,101 +237,6 @@ def _make_segment(work: Work, name: str, documents: Iterable[Document], parts: P
     return segment
 
 
-def _write_generation(work: Work, index: Index, deleted: NDArray[np.int64], *, added: str | None) -> None:
-    """Put the old segments beside the new one, and write the manifest of them all."""
-    old, folder = index.manifest, work.folder
-    files.make_folder(folder / SEGMENTS)
-    segments = dict(old.segments)
-    if segments:
-        entries = _link(index.path, folder, {k: v for k, v in old.files.items() if k != DELETED})
-    else:
-        segments = {_FIRST: SegmentEntry(old.documents)}
-        entries = _link_as_segment(index.path, folder, old)
-    if added is not None:
-        manifest = read_manifest(folder / SEGMENTS / added)
-        segments[added] = SegmentEntry(manifest.documents)
-        entries |= {f"{SEGMENTS}/{added}/{name}": entry for name, entry in manifest.files.items()}
-        entries |= _entry(folder, f"{SEGMENTS}/{added}/{MANIFEST}")
-    if len(deleted):
-        write_deleted(folder / DELETED, deleted)
-        entries |= _entry(folder, DELETED)
-    folders = [folder / SEGMENTS / name for name in segments]
-    joined = JoinedDocuments([DocumentStore(one / DOCUMENTS) for one in folders], LiveRows(deleted))
-    manifest = replace(
-        old,
-        documents=len(joined),
-        languages=_languages(joined, [read_manifest(one) for one in folders]),
-        files=entries,
-        plan=work.plan.digest(),
-        segments=segments,
-        deleted=len(deleted),
-    )
-    _write_manifest(folder, manifest)
-
-
-def _link_as_segment(old: Path, folder: Path, manifest: Manifest) -> dict[str, FileEntry]:
-    """Make the first segment of an index that has none; what is beside its parts stays beside them."""
-    inside = {name: entry for name, entry in manifest.files.items() if _is_part(name)}
-    beside = {name: entry for name, entry in manifest.files.items() if name not in inside}
-    segment = folder / SEGMENTS / _FIRST
-    entries = _link(old, folder, beside)
-    files.make_folder(segment)
-    linked = _link(old, segment, inside)
-    _write_manifest(segment, replace(manifest, files=inside))
-    entries |= {f"{SEGMENTS}/{_FIRST}/{name}": entry for name, entry in linked.items()}
-    return entries | _entry(folder, f"{SEGMENTS}/{_FIRST}/{MANIFEST}")
-
-
-def _write_compacted(work: Work, index: Index, segment: Path) -> None:
-    """Make the new segment the index itself."""
-    made, old = read_manifest(segment), index.manifest
-    beside = {name: entry for name, entry in old.files.items() if not name.startswith(f"{SEGMENTS}/")}
-    beside.pop(DELETED, None)
-    entries = _link(index.path, work.folder, beside) | _link(segment, work.folder, made.files)
-    _write_manifest(work.folder, replace(made, files=entries, plan=work.plan.digest()))
-
-
-def _link(old: Path, new: Path, entries: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
-    """Give files a second name in another folder; they are copied where the file system has one name only."""
-    for name in entries:
-        (new / name).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(old / name, new / name)
-        except FileExistsError:
-            continue  # linked before this change was killed
-        except OSError:
-            _copy(old / name, new / name)
-    return dict(entries)
-
-
-def _copy(old: Path, new: Path) -> None:
-    import shutil
-
-    with open(old, "rb") as source, files.atomic_file(new) as file:
-        shutil.copyfileobj(source, file, 1 << 20)
-
-
-def _is_part(name: str) -> bool:
-    return name in (DOCUMENTS, DENSE) or name.startswith(f"{LEXICAL}/")
-
-
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a manifest once everything that it names is on the disk."""
-    files.sync_tree(folder)
-    with files.atomic_file(folder / MANIFEST) as file:
-        file.write(manifest.to_json().encode())
-
-
-def _entry(folder: Path, name: str) -> dict[str, FileEntry]:
-    path = folder / name
-    return {name: FileEntry(path.stat().st_size, files.sha256_of(path))}
-
-
-def _languages(joined: JoinedDocuments, manifests: Iterable[Manifest]) -> dict[str, LanguageEntry]:
-    analyzers = {lang: entry.analyzer for one in manifests for lang, entry in one.languages.items()}
-    return {lang: LanguageEntry(n, analyzers[lang]) for lang, n in joined.languages().items()}
-
-
 def _place(folder: Path, target: Path, old: Manifest) -> Change:
     """Put the new generation in the old one's place."""
     files.remove(folder / NOTES)
@@ -357,7 +254,7 @@ def _n_places(manifest: Manifest) -> int:
 
 
 def _next_name(manifest: Manifest) -> str:
-    return f"{int(max(manifest.segments, default=_FIRST)) + 1:06d}"
+    return f"{int(max(manifest.segments, default=FIRST)) + 1:06d}"
 
 
 def _deleted(index: Index) -> NDArray[np.int64]:

@@ -1,8 +1,10 @@
 """Answers queries from a collection in Milvus, which searches and fuses by itself."""
 
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from mretrieve.encode.encoder import Encoder
 from mretrieve.errors import InputError
+from mretrieve.languages import normalize_language
 from mretrieve.milvus.address import parse_milvus_address
 from mretrieve.milvus.analysis import analyzer_name, query_terms
 from mretrieve.milvus.build import UNKNOWN
@@ -96,25 +99,44 @@ class MilvusRetriever:
         return hits if reranker is None else rerank_hits(reranker, query, hits, top_k=top_k)
 
     def rank(
-        self, queries: Sequence[Query], *, top_k: int = 100, mode: Mode | None = None
+        self,
+        queries: Sequence[Query],
+        *,
+        top_k: int = 100,
+        mode: Mode | None = None,
+        languages: Collection[str] | None = None,
+        vectors: NDArray[np.float32] | None = None,
     ) -> list[list[Hit]]:
         """Find the best documents for each query; `lang` is detected where it is empty.
+
+        Args:
+            queries: what is asked.
+            top_k: documents per query.
+            mode: `hybrid` by default.
+            languages: of the documents to find, all by default; a query in none of them is answered by the
+                dense leg alone.
+            vectors: (n, dim) float32, the queries' embeddings where they are known already.
 
         Raises:
             InputError: a query is empty, an argument is out of range, or Milvus refuses.
             MissingDependencyError: Lucene, which cuts the queries for Milvus Lite, is not installed.
         """
         mode = mode or "hybrid"
-        self._check(queries, top_k, mode)
-        languages = query_languages(queries) if mode != "dense" else [""] * len(queries)
-        vectors = self._encode(queries) if mode != "bm25" else None
+        self.check(queries, top_k, mode)
+        among = None if languages is None else {normalize_language(code) or UNKNOWN for code in languages}
+        asked_in = query_languages(queries) if mode != "dense" else [""] * len(queries)
+        if mode == "bm25":
+            vectors = None
+        elif vectors is None:
+            vectors = self.encode(queries)
         together = defaultdict(list)  # Milvus takes one filter for all queries of a call
-        for number, lang in enumerate(languages):
+        for number, lang in enumerate(asked_in):
             together[lang].append(number)
         found: list[list[Hit]] = [[] for _ in queries]
         for lang, numbers in together.items():
             some = None if vectors is None else vectors[numbers]
-            rows = self._ask([queries[number].text for number in numbers], some, lang, top_k, mode)
+            texts = [queries[number].text for number in numbers]
+            rows = self._ask(texts, some, _Wanted(mode, top_k, lang, among))
             for number, one in zip(numbers, rows, strict=True):
                 found[number] = list(_hits(one, mode))
         return found
@@ -127,13 +149,23 @@ class MilvusRetriever:
             [(hit.doc_id, hit.score) for hit in one] for one in self.rank(queries, top_k=top_k, mode=mode)
         ]
 
-    def _check(self, queries: Sequence[Query], top_k: int, mode: str) -> None:
+    def check(self, queries: Sequence[Query], top_k: int, mode: str) -> None:
+        """Make sure that queries can be answered, before any work is done for them.
+
+        Raises:
+            InputError: as `rank`.
+        """
         check_mode(mode)
         if not 1 <= top_k <= MOST:
             raise InputError(f"top_k is {top_k}, but Milvus gives from 1 to {MOST:,} documents.")
         check_queries(queries)
 
-    def _encode(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+    def encode(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """(n, dim) float32: embeddings of queries.
+
+        Raises:
+            InputError: the model's weights are not those that the collection was made with.
+        """
         made_by = self.about.encoder
         if not self._is_checked and self.encoder.fingerprint != made_by.fingerprint:
             raise InputError(
@@ -143,51 +175,51 @@ class MilvusRetriever:
         self._is_checked = True
         return self.encoder.encode_queries([query.text for query in queries])
 
-    def _ask(
-        self, texts: list[str], vectors: NDArray[np.float32] | None, lang: str, top_k: int, mode: Mode
-    ) -> list[list[Any]]:
+    def _ask(self, texts: list[str], vectors: NDArray[np.float32] | None, want: "_Wanted") -> list[list[Any]]:
         """Rows of Milvus for queries of one language."""
-        if mode == "dense":
+        if want.mode == "dense":
             assert vectors is not None
-            return self._search_dense(vectors, top_k)
-        terms = [query_terms(text, lang, self.about.analysis) for text in texts]
+            return self._search_dense(vectors, want)
+        is_looked_at = want.among is None or (want.lang or UNKNOWN) in want.among
+        terms = [query_terms(text, want.lang, self.about.analysis) if is_looked_at else "" for text in texts]
         worded = [number for number, one in enumerate(terms) if one]
         rows: list[list[Any]] = [[] for _ in texts]
         if worded:
             some = None if vectors is None else vectors[worded]
-            found = self._search_terms([terms[number] for number in worded], some, lang, top_k)
+            found = self._search_terms([terms[number] for number in worded], some, want)
             for number, one in zip(worded, found, strict=True):
                 rows[number] = one
         wordless = [number for number, one in enumerate(terms) if not one]
         if vectors is not None and wordless:
-            for number, one in zip(wordless, self._search_dense(vectors[wordless], top_k), strict=True):
+            for number, one in zip(wordless, self._search_dense(vectors[wordless], want), strict=True):
                 rows[number] = one
         return rows
 
-    def _search_dense(self, vectors: NDArray[np.float32], top_k: int) -> list[list[Any]]:
-        parameters = search_parameters(self.about.index_type, top_k)
+    def _search_dense(self, vectors: NDArray[np.float32], want: "_Wanted") -> list[list[Any]]:
+        parameters = search_parameters(self.about.index_type, want.top_k)
         with self.store.errors():
             return list(
                 self.store.client.search(
                     self.store.name,
                     data=list(vectors),
                     anns_field="dense",
-                    limit=top_k,
+                    filter=want.filter,
+                    limit=want.top_k,
                     search_params={"metric_type": "IP", "params": parameters},
                     output_fields=_FIELDS,
                 )
             )
 
     def _search_terms(
-        self, terms: list[str], vectors: NDArray[np.float32] | None, lang: str, top_k: int
+        self, terms: list[str], vectors: NDArray[np.float32] | None, want: "_Wanted"
     ) -> list[list[Any]]:
         """By words alone, or with vectors by both."""
         from pymilvus import AnnSearchRequest, RRFRanker
 
-        among = f'lang == "{lang or UNKNOWN}"'
+        own = f'lang == "{want.lang or UNKNOWN}"'
         bm25: dict[str, Any] = {"metric_type": "BM25", "params": {}}
         if self.about.analysis == "server":
-            bm25["analyzer_name"] = analyzer_name(lang)
+            bm25["analyzer_name"] = analyzer_name(want.lang)
         client, name = self.store.client, self.store.name
         with self.store.errors():
             if vectors is None:
@@ -196,21 +228,44 @@ class MilvusRetriever:
                         name,
                         data=terms,
                         anns_field="bm25",
-                        filter=among,
-                        limit=top_k,
+                        filter=own,
+                        limit=want.top_k,
                         search_params=bm25,
                         output_fields=_FIELDS,
                     )
                 )
-            depth = max(top_k, DEPTH)
+            depth = max(want.top_k, DEPTH)
             dense = {"metric_type": "IP", "params": search_parameters(self.about.index_type, depth)}
             requests = [
-                AnnSearchRequest(data=list(vectors), anns_field="dense", param=dense, limit=depth),
-                AnnSearchRequest(data=terms, anns_field="bm25", param=bm25, limit=depth, expr=among),
+                AnnSearchRequest(
+                    data=list(vectors),
+                    anns_field="dense",
+                    param=dense,
+                    limit=depth,
+                    expr=want.filter or None,
+                ),
+                AnnSearchRequest(data=terms, anns_field="bm25", param=bm25, limit=depth, expr=own),
             ]
             ranker = RRFRanker(int(self.fusion.parameter))
-            found = client.hybrid_search(name, requests, ranker=ranker, limit=top_k, output_fields=_FIELDS)
+            found = client.hybrid_search(
+                name, requests, ranker=ranker, limit=want.top_k, output_fields=_FIELDS
+            )
             return list(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is asked of Milvus: `lang` is that of the queries, `among` those of the documents (None: all)."""
+
+    mode: Mode
+    top_k: int
+    lang: str
+    among: Collection[str] | None
+
+    @property
+    def filter(self) -> str:
+        """In the language of Milvus; empty for all documents."""
+        return "" if self.among is None else f"lang in {json.dumps(sorted(self.among))}"
 
 
 def _hits(rows: Sequence[Any], mode: Mode) -> Iterator[Hit]:

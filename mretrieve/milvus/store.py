@@ -176,6 +176,16 @@ class MilvusStore:
             found = self.client.query(self.name, filter="", output_fields=["count(*)"])
         return int(found[0]["count(*)"])
 
+    def languages(self, n_looked_at: int) -> dict[str, int]:
+        """Documents of each language that the first so many documents have, by its code."""
+        with self.errors():
+            found = self.client.query(self.name, filter="", output_fields=["lang"], limit=n_looked_at)
+            counts = {}
+            for lang in sorted({row["lang"] for row in found}):
+                one = self.client.query(self.name, filter=f'lang == "{lang}"', output_fields=["count(*)"])
+                counts[lang] = int(one[0]["count(*)"])
+        return counts
+
     def missing(self, doc_ids: Sequence[str]) -> set[str]:
         """Those of some documents that the collection has not."""
         keys = {key_of(doc_id): doc_id for doc_id in doc_ids}

@@ -24,6 +24,7 @@ from mretrieve.models.bert import is_bert
 from mretrieve.models.config_file import read_config_file
 from mretrieve.models.modules import Head, read_head, read_modules
 from mretrieve.models.nomic_config import NomicConfig
+from mretrieve.models.onnx_runtime import import_onnx_runtime
 from mretrieve.models.weights import read_json
 
 if TYPE_CHECKING:
@@ -209,7 +210,8 @@ def _check(file: Path, encoder: "NomicMoEModel", *, int8: bool) -> tuple[float, 
     error, and rare; so other texts are tried before the file is called wrong.
     """
     import onnx
-    import onnxruntime as ort
+
+    ort = import_onnx_runtime()
 
     onnx.checker.check_model(str(file), full_check=True)
     options = ort.SessionOptions()

@@ -216,7 +216,7 @@ async def _search(state: ServerState, body: SearchRequest, seconds: "Histogram")
         "generation": served.generation,
         "mode": mode,
         "lang": lang,
-        "hits": [hit.to_dict() for hit in hits],
+        "hits": hits,
         "timings_ms": _milliseconds(times, total),
         "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
     }

@@ -147,7 +147,9 @@ class ServedModel:
         now = self._gear
         if now is not None and (now.backend, now.dtype) == (backend, dtype):
             return now  # on a GPU, for example, there is one only
-        embed = load_backend(encoder.checkpoint, kind, backend, device=encoder.device, dtype=dtype)
+        embed = load_backend(
+            encoder.checkpoint, kind, backend, device=encoder.device, dtype=dtype, quick_alone=True
+        )
         return _Gear(backend, dtype, embed)
 
 

@@ -157,6 +157,7 @@ def _batches(stage: "Training", seed: int, data: "Mapping[str, Dataset]") -> "di
             sources=table["source"][:],
             groups=table["group"][:],
             anchors=anchors,
+            positives=positives,
             lengths=[len(a) + len(p) for a, p in zip(anchors, positives, strict=True)],
         )
         batches[name] = Batches(
@@ -202,7 +203,8 @@ def scorer(
     from mretrieve.train.tuning import make_pools, score_pools
 
     root = context.input_path(tuning.root)
-    pools = make_pools(tuning, root, folders_of(root, tuning.folders))
+    sentences = None if tuning.sentences is None else context.input_path(tuning.sentences)
+    pools = make_pools(tuning, root, folders_of(root, tuning.folders), sentences)
 
     def score(model: Any) -> dict[str, float]:
         model.eval()

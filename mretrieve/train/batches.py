@@ -40,11 +40,12 @@ class Batching(Part):
     """What a batch is made of.
 
     `languages` is `random` (by the mix alone), `same` (one pair of languages in a batch) or `balanced`:
-    `per_batch` languages, equally many positives in each, anchors in the same languages. With
+    `per_batch` languages, equally many positives in each, anchors in the same languages; or `parallel`: whole
+    groups, of each at most `per_batch` examples with different texts, in whatever languages they are. With
     `length_buckets` above 1 a batch has texts of similar length, by so many quantiles.
     """
 
-    languages: Literal["random", "same", "balanced"] = "balanced"
+    languages: Literal["random", "same", "balanced", "parallel"] = "balanced"
     per_batch: Annotated[int, Field(ge=1)] = 6
     length_buckets: Annotated[int, Field(ge=1)] = 1
 
@@ -57,6 +58,7 @@ class Examples:
     sources: Sequence[str]
     groups: Sequence[str]
     anchors: Sequence[str]
+    positives: Sequence[str]
     lengths: Sequence[int]
 
 
@@ -111,6 +113,8 @@ class Batches:
         if self._first:
             self._early = _pools(examples, batching.length_buckets, mix, self._draw, only=set(mix.first))
         self._made = 0
+        # By phase, the examples of each group that its pools have: the mix may leave some out.
+        self._members = {id(one): _by_group(one, examples) for one in (self._all, self._early)}
 
     def __iter__(self) -> Iterator[list[int]]:
         """Rows of batch after batch, without end."""
@@ -118,6 +122,7 @@ class Batches:
             "random": self._random,
             "same": self._same,
             "balanced": self._balanced,
+            "parallel": self._parallel,
         }
         make = makers[self._batching.languages]
         while True:
@@ -162,6 +167,35 @@ class Batches:
             for own in turns[: self._size - len(batch.rows)]:
                 batch.add_from(self._choose(own))
         return batch.rows
+
+    def _parallel(self, buckets: list["_Pools"]) -> list[int]:
+        pools, members = list(self._bucket(buckets).values()), self._members[id(buckets)]
+        rows: list[int] = []
+        taken: set[str] = set()
+        for _ in range(_TRIES * self._size):
+            group = self._examples.groups[self._choose(pools).next()]
+            if group not in taken:
+                taken.add(group)
+                rows += self._different(members[group], self._size - len(rows))
+            if len(rows) == self._size:
+                return rows
+        raise InputError(
+            f"A batch of {self._size} examples cannot be made of {len(members)} groups of "
+            "examples with different anchors: lower the batch size, or add data."
+        )
+
+    def _different(self, group: Sequence[int], left: int) -> list[int]:
+        """Examples of a group with different anchors, and as far as it goes different positives."""
+        members = self._draw.sample(group, len(group))
+        anchors: dict[str, int] = {}
+        positives: set[str] = set()
+        for fresh in (True, False):
+            for row in members:
+                anchor, positive = self._examples.anchors[row], self._examples.positives[row]
+                if anchor not in anchors and not (fresh and positive in positives):
+                    anchors[anchor] = row
+                    positives.add(positive)
+        return list(anchors.values())[: min(self._batching.per_batch, left)]
 
     def _choose_languages(self, pools: "_Pools") -> list[str]:
         """Languages by weight, of which each has partners among those chosen.
@@ -210,6 +244,13 @@ class _Batch:
             return
         self._taken |= keys
         self.rows.append(row)
+
+
+def _by_group(buckets: Sequence[_Pools], examples: Examples) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for row in sorted(row for bucket in buckets for pool in bucket.values() for row in pool.rows):
+        found[examples.groups[row]].append(row)
+    return found
 
 
 def _pools(

@@ -127,7 +127,7 @@ def run_data(stage: DataStage, context: StageContext) -> StageResult:
         _write(kept, context.folder / name)
         reports[name] = asdict(report)
         sources |= report.by_source.keys()
-    licences = _licences(root, sources)
+    licences = licences_of(root, sources)
     for file, content in (("data.json", reports), ("licences.json", licences)):
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         (context.folder / file).write_text(text, encoding="utf-8")
@@ -293,7 +293,7 @@ def _remember(context: StageContext, path: Path, root: Path) -> None:
         context.fingerprints[file.relative_to(root).as_posix()] = sha256_of(file)[:16]
 
 
-def _licences(root: Path, sources: set[str]) -> list[dict[str, str]]:
+def licences_of(root: Path, sources: set[str]) -> list[dict[str, str]]:
     """Licence and origin of each source, as the data's own manifest tells them."""
     file = root / "manifest.json"
     manifest: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []

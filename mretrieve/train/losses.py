@@ -24,6 +24,8 @@ from sentence_transformers.sentence_transformer.losses import (
 from torch import Tensor, nn
 
 from mretrieve.errors import InputError
+from mretrieve.train.columns import of_documents, unit
+from mretrieve.train.multi_positive import MultiPositiveLoss
 from mretrieve.train.objectives import Objective, Ranking, Scores, Similarities, TargetRanking
 
 Labels = Mapping[str, Any]
@@ -104,6 +106,7 @@ class ObjectiveLoss(CachedLossMixin, nn.Module):
             "targets": lambda _: TargetLoss(model),
             "target_ranking": TargetRankingLoss,
             "scores": partial(ScoreLoss, model),
+            "multi_positive": MultiPositiveLoss,
         }
         for name, make in makers.items():
             settings = getattr(objective, name)
@@ -189,7 +192,7 @@ class MaskedRankingLoss(MultipleNegativesRankingLoss):
         if direction == "doc_to_query":
             return (same_group | (texts[:, :1] == texts[:, 0][None, :])) & ~own
         # Candidates are documents: the positives of all, then the first negatives of all, and so on.
-        equal = texts[:, 1:2] == _of_documents(texts)  # (n, n * (columns - 1))
+        equal = texts[:, 1:2] == of_documents(texts)  # (n, n * (columns - 1))
         others = torch.zeros_like(same_group).repeat(1, n_columns - 2)
         masked = torch.cat([same_group, others], dim=1) | equal
         if direction == "doc_to_doc":
@@ -230,10 +233,6 @@ class Memory:
                 self._columns[name] = torch.cat([kept, new.detach()])[-self.size :]
 
 
-def _unit(vectors: Tensor) -> Tensor:
-    return F.normalize(vectors, dim=-1)
-
-
 _ENDS = {
     "query_to_doc": ("query", "doc"),
     "query_to_query": ("query", "query"),
@@ -245,15 +244,10 @@ _ENDS = {
 def _near_for_teacher(labels: Labels, margin: float) -> Tensor:
     """(n, n * (columns - 1)) bool: documents in the positive's language that the teacher finds as near."""
     teacher, languages = labels["teacher"], labels["languages"]
-    similarities: Tensor = teacher[:, 0] @ _of_documents(teacher).T
-    same_language: Tensor = languages[:, 1:2] == _of_documents(languages)
+    similarities: Tensor = teacher[:, 0] @ of_documents(teacher).T
+    same_language: Tensor = languages[:, 1:2] == of_documents(languages)
     positive = similarities.diagonal()[:, None]
     return same_language & (similarities > positive - margin)
-
-
-def _of_documents(columns: Tensor) -> Tensor:
-    """(n, columns, ...) to (n * (columns - 1), ...): the positives of all, their first negatives, ..."""
-    return columns[:, 1:].transpose(0, 1).flatten(0, 1)
 
 
 class SimilarityLoss(nn.Module):
@@ -267,14 +261,14 @@ class SimilarityLoss(nn.Module):
     def compute_loss_from_embeddings(self, embeddings: Sequence[Tensor], labels: Labels) -> Tensor:
         """Mean over the examples that have two candidates at least."""
         documents = {
-            "vectors": _unit(torch.cat(list(embeddings[1:]))),
-            "teacher": _of_documents(labels["teacher"]),
-            "languages": _of_documents(labels["languages"]),
+            "vectors": unit(torch.cat(list(embeddings[1:]))),
+            "teacher": of_documents(labels["teacher"]),
+            "languages": of_documents(labels["languages"]),
         }
         known = {name: self.memory.behind(name, new) for name, new in documents.items()}
         self.memory.add(**documents)
         wanted: Tensor = labels["teacher"][:, 0] @ known["teacher"].T
-        student = _unit(embeddings[0]) @ known["vectors"].T
+        student = unit(embeddings[0]) @ known["vectors"].T
         candidates: Tensor = labels["languages"][:, 1:2] == known["languages"]
         if not self.settings.within_language:
             candidates = torch.ones_like(candidates)
@@ -331,7 +325,7 @@ class TargetRankingLoss(nn.Module):
         losses = []
         for column, embedding in enumerate(embeddings):
             bank = self.memory.behind("targets", targets[:, column])
-            logits = (_unit(embedding[rows]) @ bank.T / self.temperature).masked_fill(same, -torch.inf)
+            logits = (unit(embedding[rows]) @ bank.T / self.temperature).masked_fill(same, -torch.inf)
             losses.append(F.cross_entropy(logits, torch.arange(len(rows), device=logits.device)))
         for column in range(len(embeddings)):
             self.memory.add(targets=targets[:, column], groups=groups)

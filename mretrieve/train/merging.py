@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from mretrieve.errors import InputError
 from mretrieve.train.context import StageContext, StageResult
 from mretrieve.train.recipe import Stage, stage_of
-from mretrieve.train.tuning import Tuning
+from mretrieve.train.tuning import Tuning, tuning_inputs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -45,8 +45,8 @@ class MergeStage(Stage):
     bf16: bool = True
 
     def inputs(self) -> list[str]:
-        """The models."""
-        return self.models
+        """The models, and what they are measured by."""
+        return [*self.models, *tuning_inputs(self.tuning)]
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

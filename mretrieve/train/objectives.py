@@ -13,6 +13,10 @@ Temperature = Annotated[float, Field(gt=0)]
 Direction = Literal["query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"]
 
 
+LOSSES = ("ranking", "similarities", "targets", "target_ranking", "multi_positive", "scores")
+"""Keys of an objective that ask for a loss."""
+
+
 class Ranking(Part):
     """A positive before all other texts of the batch (InfoNCE, sentence-transformers' ranking loss).
 
@@ -76,6 +80,22 @@ class Scores(Part):
     teacher_temperature: Temperature = 1.0
 
 
+class MultiPositive(Part):
+    """Each right answer of a batch before all wrong ones (InfoNCE for each), whatever language it is in.
+
+    Right are the positives of all examples of one group, so it needs batches of whole groups
+    (`batching: {languages: parallel}`). No right answer competes with another: Khosla et al., 2020,
+    arXiv:2004.11362, without the other positives in the denominator. `uniform` weighs how unevenly an
+    anchor's scores fall on its right answers, as KL from equal shares: those that say the same in several
+    languages should be found equally well (the aim of Roy et al., 2020, arXiv:2004.05484).
+    """
+
+    weight: Weight = 1.0
+    temperature: Temperature = 0.02
+    uniform: Annotated[float, Field(ge=0)] = 0.0
+    uniform_temperature: Temperature = 0.02
+
+
 class Objective(Part):
     """One data set, how its batches are made, and its losses.
 
@@ -97,14 +117,12 @@ class Objective(Part):
     targets: Targets | None = None
     target_ranking: TargetRanking | None = None
     scores: Scores | None = None
+    multi_positive: MultiPositive | None = None
 
     @model_validator(mode="after")
     def _has_a_loss(self) -> Self:
-        losses = (self.ranking, self.similarities, self.targets, self.target_ranking, self.scores)
-        if not any(losses):
-            raise ValueError(
-                "an objective needs a loss: ranking, similarities, targets, target_ranking or scores"
-            )
+        if not any(getattr(self, name) for name in LOSSES):
+            raise ValueError(f"an objective needs a loss: {', '.join(LOSSES[:-1])} or {LOSSES[-1]}")
         if self.scores and not self.negatives:
             raise ValueError("scores compare a positive with negatives: set negatives to 1 or more")
         return self

@@ -94,7 +94,7 @@ def run_recipe(
 
 
 def _run(recipe: Recipe, folder: Path, device: str, on_progress: OnProgress) -> RunReport:
-    keys = _stage_keys(recipe)
+    keys = stage_keys(recipe)
     _check_folder(folder, recipe, keys)
     if rank() == 0:
         _write_recipe(folder, recipe)
@@ -150,7 +150,7 @@ def _run_stage(context: StageContext, keys: dict[str, str]) -> StageReport:
     return StageReport(stage.name, stage.stage, "done", seconds, result.scores, result.details)
 
 
-def _stage_keys(recipe: Recipe) -> dict[str, str]:
+def stage_keys(recipe: Recipe) -> dict[str, str]:
     """Digest of each stage's parameters and seed and, by their digests, of the stages that it reads."""
     keys: dict[str, str] = {}
     for stage in recipe.stages:
@@ -159,6 +159,12 @@ def _stage_keys(recipe: Recipe) -> dict[str, str]:
             [stage.settled(), recipe.seed_of(stage), [keys[name] for name in sorted(set(read))]]
         )
     return keys
+
+
+def finished_stages(folder: Path) -> dict[str, str]:
+    """Name -> digest, as `stage_keys` has them, of the stages that a run folder holds whole."""
+    found = {path.parent.name: _read_json(path) for path in sorted(folder.glob(f"*/{DONE}"))}
+    return {name: content["key"] for name, content in found.items() if content is not None}
 
 
 def _check_folder(folder: Path, recipe: Recipe, keys: dict[str, str]) -> None:

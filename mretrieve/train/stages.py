@@ -11,6 +11,7 @@ from mretrieve.train.merging import MergeStage, run_merge
 from mretrieve.train.mining import MineStage, run_mine
 from mretrieve.train.neutralising import NeutraliseStage, run_neutralise
 from mretrieve.train.recipe import Stage
+from mretrieve.train.sentences import SentencesStage, run_sentences
 from mretrieve.train.teaching import TeachStage, run_teach
 from mretrieve.train.training import AlignStage, ContrastiveStage, TrainStage, run_train
 from mretrieve.train.translating import TranslateStage, run_translate
@@ -38,6 +39,7 @@ STAGES: dict[str, StageKind] = {
     "upcycle": StageKind(UpcycleStage, run_upcycle),
     "neutralise": StageKind(NeutraliseStage, run_neutralise),
     "mine": StageKind(MineStage, run_mine, unfinished="triples/*"),
+    "sentences": StageKind(SentencesStage, run_sentences, unfinished="vectors/*"),
     "translate": StageKind(TranslateStage, run_translate),
     "teach": StageKind(TeachStage, run_teach, distributed=True, unfinished="work/*"),
     "train": StageKind(TrainStage, run_train, distributed=True, unfinished=_CHECKPOINTS),

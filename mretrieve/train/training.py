@@ -13,7 +13,7 @@ from mretrieve.train.context import StageContext, StageResult
 from mretrieve.train.objectives import Objective
 from mretrieve.train.recipe import VOLATILE, Stage
 from mretrieve.train.sets import load_set, negative_columns
-from mretrieve.train.tuning import Tuning
+from mretrieve.train.tuning import Tuning, tuning_inputs
 
 if TYPE_CHECKING:
     from mretrieve.train.trainer import RecipeTrainer
@@ -67,7 +67,7 @@ class Training(Stage):
     def inputs(self) -> list[str]:
         """Student, teacher and data."""
         models = [self.model] if self.teacher is None else [self.model, self.teacher]
-        return [*models, *(one.data for one in self.objectives.values())]
+        return [*models, *(one.data for one in self.objectives.values()), *tuning_inputs(self.tuning)]
 
     @model_validator(mode="before")
     @classmethod

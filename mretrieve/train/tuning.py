@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from mretrieve.datasets.heldout import held_out_mlqa
@@ -25,6 +26,8 @@ from mretrieve.types import Document, Qrels, Query, Run
 
 _DEPTH = 100
 _BATCH = 64
+_SHARED = {"cross-lingual": "cross", "sentences": "sentence"}
+"""Pools in which a document is right in whatever language, and what their scores are called."""
 
 
 class Tuning(Part):
@@ -32,7 +35,9 @@ class Tuning(Part):
 
     `folders` are patterns below `root`, each folder a pool of its own with at most `queries` questions of
     `split` and `passages` passages. `cross_lingual` is a folder like `train/multi-mlqa`: all questions and
-    passages of its held-out groups are one pool, and a passage is right in whatever language.
+    passages of its held-out groups are one pool, and a passage is right in whatever language. `sentences`
+    is the pool that a stage `sentences` has made of them: single sentences as documents, which shows far
+    more of a model's preference for the question's language than passages do.
     """
 
     root: str
@@ -42,7 +47,13 @@ class Tuning(Part):
     passages: Annotated[int, Field(gt=0)] = 200
     cross_lingual: str | None = None
     cross_queries: Annotated[int, Field(gt=0)] = 300
+    sentences: str | None = None
     every: Annotated[int, Field(gt=0, json_schema_extra=VOLATILE)] = 500
+
+
+def tuning_inputs(tuning: Tuning | None) -> list[str]:
+    """What a stage with these tuning scores reads of other stages."""
+    return [] if tuning is None or tuning.sentences is None else [tuning.sentences]
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,16 @@ def cross_lingual_pool(folder: Path, *, queries: int) -> Pool:
     )
 
 
+def sentence_pool(folder: Path) -> Pool:
+    """The pool of sentences that a stage has written.
+
+    Raises:
+        InputError: it is not there, or broken.
+    """
+    qrels = read_qrels(folder / "qrels" / "dev.tsv")
+    return Pool("sentences", read_queries(folder), list(open_source(folder).documents()), qrels)
+
+
 def rank_pool(model: Any, pool: Pool, prompts: Mapping[Role, str]) -> Run:
     """Rank a pool's passages for its questions by cosine similarity.
 
@@ -117,9 +138,18 @@ def rank_pool(model: Any, pool: Pool, prompts: Mapping[Role, str]) -> Run:
         pool: what to rank.
         prompts: what texts of the roles `query` and `passage` begin with.
     """
+    return _best_of(_similarities(model, pool, prompts), pool)
+
+
+def _similarities(model: Any, pool: Pool, prompts: Mapping[Role, str]) -> NDArray[np.float32]:
+    """(n_queries, n_documents)."""
     asked = _embed(model, [prompts["query"] + query.text for query in pool.queries])
     found = _embed(model, [prompts["passage"] + document.contents for document in pool.documents])
-    scores = asked @ found.T  # (n_queries, n_documents)
+    scores: NDArray[np.float32] = asked @ found.T
+    return scores
+
+
+def _best_of(scores: NDArray[np.float32], pool: Pool) -> Run:
     best = np.argsort(-scores, axis=1, kind="stable")[:, :_DEPTH]
     return {
         query.query_id: {pool.documents[i].doc_id: float(scores[row, i]) for i in best[row]}
@@ -144,24 +174,29 @@ def score_pools(model: Any, pools: Sequence[Pool], prompts: Mapping[Role, str]) 
     Returns:
         nDCG@10 for each language of the monolingual pools (mean over its folders), their mean as
         `monolingual`; of the cross-lingual pool `cross_map`, `cross_ndcg@10` and `cross_own_language`, the
-        share of first hits in the question's own language; and `score`, the mean of `monolingual` and
-        `cross_map`, as far as they are there.
+        share of first hits in the question's own language; the same of the pool of sentences, and
+        `sentence_mrr`, of each right one among the sentences in its language; and `score`, the mean of
+        `monolingual`, `cross_map` and `sentence_map`, as far as they are there.
     """
     by_language: dict[str, list[float]] = defaultdict(list)
     scores: dict[str, float] = {}
     for pool in pools:
-        run = rank_pool(model, pool, prompts)
-        if pool.name != "cross-lingual":
+        similarities = _similarities(model, pool, prompts)
+        run = _best_of(similarities, pool)
+        if pool.name not in _SHARED:
             by_language[pool.language].append(evaluate(run, pool.qrels, ["nDCG@10"]).mean["nDCG@10"])
             continue
+        label = _SHARED[pool.name]
         values = evaluate(run, pool.qrels, ["AP", "nDCG@10"]).mean
-        scores["cross_map"], scores["cross_ndcg@10"] = values["AP"], values["nDCG@10"]
-        scores["cross_own_language"] = _own_language(run, pool)
+        scores[f"{label}_map"], scores[f"{label}_ndcg@10"] = values["AP"], values["nDCG@10"]
+        scores[f"{label}_own_language"] = _own_language(run, pool)
+        if pool.name == "sentences":
+            scores["sentence_mrr"] = float(mrr_within(similarities, pool).mean())
     for language, own in sorted(by_language.items()):
         scores[f"ndcg@10_{language}"] = sum(own) / len(own)
     if by_language:
         scores["monolingual"] = sum(sum(own) / len(own) for own in by_language.values()) / len(by_language)
-    parts = [scores[name] for name in ("monolingual", "cross_map") if name in scores]
+    parts = [scores[name] for name in ("monolingual", "cross_map", "sentence_map") if name in scores]
     scores["score"] = sum(parts) / len(parts)
     return scores
 
@@ -172,13 +207,52 @@ def _own_language(run: Run, pool: Pool) -> float:
     return sum(first) / len(first)
 
 
-def make_pools(tuning: Tuning, root: Path, folders: Collection[Path]) -> list[Pool]:
-    """All pools of a tuning set; folders of several languages give one for each language of questions."""
+def mrr_within(similarities: NDArray[np.float32], pool: Pool) -> NDArray[np.float64]:
+    """Reciprocal rank of each right document among the wrong ones in its language.
+
+    Args:
+        similarities: (n_queries, n_documents).
+        pool: of which they are.
+
+    Returns:
+        (n_queries,), each the mean of its right documents.
+    """
+    languages = np.array([document.lang for document in pool.documents])
+    rows = {document.doc_id: row for row, document in enumerate(pool.documents)}
+    means = []
+    for query, own in zip(pool.queries, similarities, strict=True):
+        right = [rows[doc_id] for doc_id in pool.qrels[query.query_id]]
+        wrong = np.ones(len(rows), bool)
+        wrong[right] = False
+        rivals = [wrong & (languages == languages[row]) for row in right]
+        ranks = [1 + int((own[one] > own[row]).sum()) for one, row in zip(rivals, right, strict=True)]
+        means.append(np.mean(1 / np.array(ranks)))
+    return np.array(means, np.float64)
+
+
+def make_pools(
+    tuning: Tuning, root: Path, folders: Collection[Path], sentences: Path | None = None
+) -> list[Pool]:
+    """All pools of a tuning set; folders of several languages give one for each language of questions.
+
+    Args:
+        tuning: what is measured.
+        root: of the data.
+        folders: below it, a pool each.
+        sentences: the pool that a stage `sentences` has made.
+
+    Raises:
+        InputError: nothing is named, or a folder is missing or broken.
+    """
     pools = []
     for folder in folders:
         pools.append(monolingual_pool(folder, tuning.split, queries=tuning.queries, passages=tuning.passages))
     if tuning.cross_lingual is not None:
         pools.append(cross_lingual_pool(root / tuning.cross_lingual, queries=tuning.cross_queries))
+    if sentences is not None:
+        pools.append(sentence_pool(sentences))
     if not pools:
-        raise InputError("tuning names no folders and no cross_lingual: give one, or leave tuning out.")
+        raise InputError(
+            "tuning names no folders and no cross_lingual or sentences: give one, or leave tuning out."
+        )
     return pools

@@ -17,7 +17,7 @@ from quality_sets import (
     xquad_cross,
     xquad_r,
 )
-from quality_tuning import DEV_SETS, TUNING_SETS, dev_sets, mlqa_pool
+from quality_tuning import DEV_SETS, TUNING_SETS, dev_sets, mlqa_pool, mlqa_sentences
 from quality_tuning import LANGUAGES as TUNED
 
 from mretrieve.datasets.heldout import is_held_out_language, read_held_out_languages
@@ -109,7 +109,8 @@ def test_every_passage_is_there_once(tiny_data):
 @pytest.mark.parametrize(
     "name", sorted((SETS | TUNING_SETS).keys() - {"xquad-r", "xquad-cross", "mlqa-xling"})
 )
-def test_the_right_words_are_found(tiny_data, store, name):
+def test_the_right_words_are_found(tiny_data, store, name, monkeypatch, tmp_path):
+    monkeypatch.setattr("vectors.cache_folder", lambda: tmp_path)  # of the teacher that finds sentences
     measured = (SETS | TUNING_SETS)[name](tiny_data, store(**{"in-de": 0.5, "in-es": 0.5}))
     for measure, scores in measured.items():
         assert len(scores.values) == len(scores.parts) == len(scores.clusters) > 0
@@ -129,6 +130,18 @@ def test_the_tuning_pool_is_the_held_out_groups(tiny_data, store):
     assert 0 < len(measured["mAP"].values) < 40
     # Of each group both languages; a question and its passage are the same words here.
     assert len(texts) == 2 * len(set(measured["mAP"].clusters)) == len(measured["mAP"].values)
+
+
+def test_the_pool_of_sentences_shows_a_preference_for_the_questions_language(
+    tiny_data, store, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("vectors.cache_folder", lambda: tmp_path)
+    even = mlqa_sentences(tiny_data, store(**{"in-de": 0.1, "in-es": 0.1}))
+    biased = mlqa_sentences(tiny_data, store(**{"in-de": 3.0, "in-es": 3.0}))
+    assert even["mAP"].score == pytest.approx(1.0)
+    assert biased["mAP"].score < 0.8, "all of one language before the right one of the other"
+    assert biased["own language first"].score == 1.0
+    assert biased["MRR within"].score == pytest.approx(1.0), "inside a language nothing is lost"
 
 
 def test_dev_pools_are_neighbours(tiny_data, store):

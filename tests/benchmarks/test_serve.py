@@ -35,8 +35,14 @@ def test_a_short_soak(kind):
         assert server.start_seconds > 0
         load(server, [lambda caller: caller.embed(PARAGRAPHS, query=False)] * 30, 4)
         wait_for_the_second_gear(server)
-        found = soak(server, 6, QUERIES, PARAGRAPHS, clients=16)
-        assert found["failed"] == 0
+        reranked = []
+
+        def rerank(caller):
+            reranked.append(caller.post("/v1/rerank", {"query": "cat", "documents": PARAGRAPHS[:2]}))
+
+        found = soak(server, 6, QUERIES, PARAGRAPHS, others=[rerank], clients=16)
+        assert (found["failed"], found["failures"]) == (0, {})
+        assert reranked and all(len(reply["results"]) == 2 for reply in reranked)
         assert found["answered"] > 16 and found["vanished"] > 0
         assert found["growth"] < 0.5  # 0.05 is asked of ten minutes
         assert server.process.poll() is None
@@ -45,7 +51,7 @@ def test_a_short_soak(kind):
         )
         assert server.failed == 0
         load(server, [lambda caller: caller.post("/v1/nothing", {})], 1)
-        assert server.failed == 1
+        assert server.failed == 1 and server.failures == {"404": 1}
 
 
 @pytest.mark.slow

@@ -52,6 +52,15 @@ def test_each_text_sees_itself(name, batched):
     torch.testing.assert_close(found.double(), one_by_one(qkv, lengths, 4), rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("name", ["one short text", "one text that is not so short", "equal"])
+def test_the_quick_way_sees_the_same(name):
+    lengths = BATCHES[name]
+    qkv = qkv_of(lengths, 4, 8)
+    attention = FlatAttention(4, quick_alone=True)
+    found = attention(qkv, attention.plan(lengths, batched=True), batched=True)
+    torch.testing.assert_close(found.double(), one_by_one(qkv, lengths, 4), rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("batched", [True, False])
 @pytest.mark.parametrize("dim", [8, 4])
 def test_positions_turn_queries_and_keys(dim, batched):

@@ -22,16 +22,15 @@ from pathlib import Path
 import numpy as np
 
 from mretrieve.datasets.source import open_source
-from mretrieve.encode.pieces import cut_into_pieces, piece_cutter
-from mretrieve.index.analyzers import analyzer_of
+from mretrieve.encode.pieces import cut_into_pieces
 from mretrieve.index.build import build
 from mretrieve.index.jvm import start_jvm
-from mretrieve.index.lucene import LexicalIndex, LexicalWriter
+from mretrieve.index.lucene import LexicalIndex
 from mretrieve.index.manifest import DENSE, DOCUMENTS, EncoderIdentity
 from mretrieve.index.open import open_index
 from mretrieve.index.plan import BuildPlan
-from mretrieve.index.stages import LexicalOptions
 from mretrieve.index.verify import verify_index
+from mretrieve.indexing import lexical_options
 from mretrieve.types import Document
 
 SEED = 13
@@ -68,13 +67,6 @@ class ReadyVectors:
         return vectors
 
 
-def bm25_options():
-    cut = piece_cutter()
-    return LexicalOptions(
-        lambda folder, lang: LexicalWriter(folder, lang, cut=cut), lambda lang: str(analyzer_of(lang))
-    )
-
-
 def memory(name, process="self"):
     """VmRSS or VmHWM of a process in bytes, 0 where it is gone."""
     try:
@@ -95,7 +87,7 @@ def build_here(args):
         read = (Document(str(number), "text") for number in range(args.documents))
     else:
         start_jvm()
-        read, lexical = open_source(args.source).documents(), bm25_options()
+        read, lexical = open_source(args.source).documents(), lexical_options("auto")
     encoder = EncoderIdentity("ready", "f" * 64, args.dim, "", "")
     plan = BuildPlan(
         f"{args.source} {args.documents}", encoder, faiss=args.faiss, lexical=lexical is not None

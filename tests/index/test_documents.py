@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -52,6 +53,23 @@ def test_languages_and_their_rows(tmp_path, shard_size):
     assert store.rows_of("und").tolist() == [3]
     assert store.rows_of("sw").tolist() == []
     assert store.rows_of("ar").dtype == store.rows_of("sw").dtype == np.int64
+
+
+@pytest.mark.parametrize("shard_size", [1, 2, 100])
+def test_whether_documents_are_in_some_languages(tmp_path, shard_size):
+    store = store_of(tmp_path, TEXTS, shard_size)
+    rows = np.array([6, 0, 3, 0, 4])
+    assert store.in_languages(rows, ["ar", "und", "sw"]).tolist() == [False, True, True, True, False]
+    assert not store.in_languages(rows, []).any()
+
+
+def test_a_store_that_nobody_uses_is_gone_at_once(tmp_path):
+    """So that a file that was deleted gives its room back when the index that replaced it is in use."""
+    store = store_of(tmp_path, TEXTS, 2)
+    store.get([0, 6])
+    seen = weakref.ref(store)
+    del store
+    assert seen() is None
 
 
 @pytest.mark.parametrize("shard_size", [1, 2, 3, 100])

@@ -1,4 +1,6 @@
+import re
 import sys
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -146,6 +148,22 @@ def test_an_index_is_memory_mapped(tmp_path, factory):
     with open("/proc/self/maps") as maps:
         assert any(line.rstrip().endswith(str(tmp_path / "dense.faiss")) for line in maps)
     assert index.search(vectors[:1], 1)[1][0, 0] == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
+def test_a_search_reads_the_lists_that_it_probes_and_leaves_the_rest_on_the_disk(tmp_path):
+    vectors = unit_vectors(40_000, 512)
+    built(tmp_path, vectors, "IVF64,Flat", shard_size=20_000)
+
+    def resident():
+        status = Path("/proc/self/status").read_text("ascii")
+        return sum(1024 * int(n) for n in re.findall(r"Rss(?:Anon|File):\s+(\d+)", status))
+
+    before = resident()
+    index = DenseIndex.open(tmp_path / "dense.faiss", search="nprobe=2")
+    assert index.search(vectors[:1], 1)[1][0, 0] == 0
+    size = (tmp_path / "dense.faiss").stat().st_size
+    assert size > vectors.nbytes and resident() - before < size / 4
 
 
 def test_no_queries_give_no_hits(tmp_path):

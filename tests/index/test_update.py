@@ -142,15 +142,15 @@ def test_compressed_vectors_are_encoded_again_by_compact(tmp_path, program, part
 
 def test_a_compaction_that_was_stopped_goes_on(path, program, parts, monkeypatch):
     add(path, program, parts)
-    real = update._write_compacted
+    real = update.write_compacted
 
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(update, "_write_compacted", stop)
+    monkeypatch.setattr(update, "write_compacted", stop)
     with pytest.raises(KeyboardInterrupt):
         compact(path, factory="Flat", parts=parts)
-    monkeypatch.setattr(update, "_write_compacted", real)
+    monkeypatch.setattr(update, "write_compacted", real)
     encoder = program.FakeEncoder()
     assert compact(path, factory="Flat", parts=Parts(encoder, parts.lexical)).documents == 21
     assert encoder.calls == []

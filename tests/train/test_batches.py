@@ -18,6 +18,7 @@ def examples(counts, *, groups=None):
         sources=["s"] * n,
         groups=groups or [f"g{i}" for i in range(n)],
         anchors=[f"a{i}" for i in range(n)],
+        positives=[f"p{i}" for i in range(n)],
         lengths=[i % 50 for i in range(n)],
     )
 
@@ -52,6 +53,47 @@ def test_a_batch_of_the_same_languages():
     found = [{data.languages[row] for row in batch} for batch in take(make(data, languages="same"), 40)]
     assert all(len(languages) == 1 for languages in found)
     assert {pair for languages in found for pair in languages} == {("a", "a"), ("b", "b")}, "c is too small"
+
+
+def parallel(n_groups, languages="abcd"):
+    """Groups of a question in some languages, each with its answer in each."""
+    pairs = [(a, b, group) for group in range(n_groups) for a in languages for b in languages]
+    return Examples(
+        languages=[(a, b) for a, b, _ in pairs],
+        sources=["s"] * len(pairs),
+        groups=[f"g{group}" for *_, group in pairs],
+        anchors=[f"q{group} {a}" for a, _, group in pairs],
+        positives=[f"p{group} {b}" for _, b, group in pairs],
+        lengths=[1] * len(pairs),
+    )
+
+
+def test_a_batch_of_whole_groups():
+    data = parallel(30)
+    for batch in take(make(data, size=12, languages="parallel", per_batch=4), 40):
+        assert len(set(batch)) == 12
+        assert len({data.anchors[row] for row in batch}) == 12
+        groups = Counter(data.groups[row] for row in batch)
+        assert list(groups.values()) == [4, 4, 4], "all languages of a group that is drawn"
+        assert len({data.positives[row] for row in batch}) >= 9, "different answers as far as it goes"
+    assert take(make(data, size=12, languages="parallel"), 9) == take(
+        make(data, size=12, languages="parallel"), 9
+    )
+
+
+def test_what_the_mix_leaves_out_is_in_no_group():
+    data, mix = parallel(30), Mix(weights={"d": 0.0}, first=["a", "b"], first_share=0.5)
+    batches = take(make(data, size=4, languages="parallel", per_batch=4, mix=mix, total=20), 20)
+    languages = [{language for row in batch for language in data.languages[row]} for batch in batches]
+    assert all(one == {"a", "b"} for one in languages[:10])
+    assert {pair[1] for batch in batches[10:] for pair in (data.languages[row] for row in batch)} == set(
+        "abc"
+    )
+
+
+def test_groups_that_are_too_few_are_told():
+    with pytest.raises(InputError, match=r"16 examples cannot be made of 2 groups"):
+        take(make(parallel(2), size=16, languages="parallel", per_batch=6), 1)
 
 
 def test_no_two_right_answers_share_a_batch_while_there_are_others():

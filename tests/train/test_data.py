@@ -9,7 +9,7 @@ from datasets import load_from_disk
 from mretrieve.datasets.heldout import held_out_mlqa
 from mretrieve.errors import InputError
 from mretrieve.train.runner import run_recipe
-from tests.train.tiny import N_FACTS, fact
+from tests.train.tiny import N_FACTS, fact, passage
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_pairs_come_with_languages_sources_and_groups(run, root):
     row = mono[0]
     assert row["source"] == "train/de-facts"
     assert (row["anchor_id"], row["positive_id"]) == ("de-q0-0", "de-d0")
-    assert row["positive"].endswith(fact("de", 0, 12)), "title and text"
+    assert row["positive"].endswith(passage("de", 0)), "title and text"
     assert mono[1]["group"] == row["group"], "both questions have the same answer"
     cross = load_from_disk(str(folder / "cross"))
     documents, _ = held_out_mlqa(root / "train" / "multi-mlqa")

@@ -33,10 +33,12 @@ def test_a_recipe_is_read_with_its_defaults(write_recipe, stages):
         ({"stage": "trian"}, r"stage 'mix' is of the unknown kind 'trian'. Did you mean train\?"),
         ({"tuning": None, "choose": "best"}, r"choose: best needs tuning scores"),
         ({"teacher": None}, r"objective 'align' needs a teacher"),
+        ({"tuning": {"root": "x", "sentences": "mix/held-out"}}, r"stage 'mix' reads 'mix/held-out'"),
         ({"model": "mix"}, r"stage 'mix' reads 'mix', which a stage makes that does not come before it"),
         (
             {"objectives": {"align": {"ranking": None, "targets": None}}},
-            r"an objective needs a loss: ranking, similarities, targets, target_ranking or scores",
+            r"an objective needs a loss: ranking, similarities, targets, target_ranking, multi_positive or "
+            r"scores",
         ),
     ],
 )

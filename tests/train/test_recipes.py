@@ -51,7 +51,7 @@ def test_the_small_version_runs(path, root, base, tmp_path):
     report = run_recipe(path, run_folder=tmp_path / "run", smoke=True, changes=changes, device="cpu")
     assert [stage.status for stage in report.stages] == ["done"] * len(report.stages)
     last = report.stages[-1]
-    assert "score" in last.scores
+    assert {"score", "monolingual", "cross_map", "sentence_map", "sentence_mrr"} <= last.scores.keys()
     assert (report.folder / last.name / "model" / "model.safetensors").is_file()
 
 
@@ -74,6 +74,7 @@ def test_every_kind_of_stage_is_known():
     kinds = {
         "data",
         "upcycle",
+        "sentences",
         "neutralise",
         "mine",
         "translate",

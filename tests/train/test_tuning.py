@@ -60,6 +60,19 @@ def test_scores_are_means_over_languages():
     assert scores["score"] == pytest.approx((scores["monolingual"] + scores["cross_map"]) / 2)
 
 
+def test_sentences_are_ranked_in_one_pool_and_inside_each_language():
+    documents = [Document("e1", "b", lang="en"), Document("e2", "c", lang="en")]
+    documents += [Document("d1", "d", lang="de"), Document("d2", "f", lang="de")]
+    table = {"q a": [1, 0], "p b": [1, 0], "p c": [0.9, 0.1], "p d": [0.7, 0.5], "p f": [0.8, 0.4]}
+    pool = Pool("sentences", [Query("q", "a", "en")], documents, {"q": {"e1": 1, "d1": 1}})
+    scores = score_pools(Model(table), [pool], PROMPTS)
+    # The order is e1, e2, d2, d1.
+    assert scores["sentence_map"] == pytest.approx((1 + 2 / 4) / 2)
+    assert scores["sentence_mrr"] == pytest.approx((1 + 1 / 2) / 2)
+    assert scores["sentence_own_language"] == 1.0
+    assert scores["score"] == scores["sentence_map"]
+
+
 def test_pools_are_of_what_is_not_trained_on(root):
     pool = monolingual_pool(root / "train" / "sw-facts", "dev", queries=5, passages=10)
     assert len(pool.queries) == 5 and len(pool.documents) == 10

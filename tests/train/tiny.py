@@ -24,6 +24,12 @@ def fact(language, number, n=8):
     return words(f"{language} {number}", n)
 
 
+def passage(name, number):
+    """A fact in two sentences of six words each; a line ends a sentence."""
+    text = fact(name, number, 12).split()
+    return " ".join(text[:6]) + "\n" + " ".join(text[6:])
+
+
 def write_set(folder, *, documents, queries, qrels):
     """A BEIR folder; qrels by split: (query, document) pairs."""
     (folder / "qrels").mkdir(parents=True)
@@ -43,7 +49,7 @@ def monolingual_set(folder, language, *, seed=""):
         {
             "_id": f"{language}-d{i}",
             "title": f"t{words(f'{seed}{language}{i}', 1)}",
-            "text": fact(seed + language, i, 12),
+            "text": passage(seed + language, i),
             "lang": language,
         }
         for i in range(N_FACTS)
@@ -64,7 +70,7 @@ def parallel_set(folder):
         for language in LANGUAGES:
             doc_id = f"p{i:03d}-{language}"
             documents.append(
-                {"_id": doc_id, "title": "", "text": fact(f"m{language}", i, 10), "lang": language}
+                {"_id": doc_id, "title": "", "text": passage(f"m{language}", i), "lang": language}
             )
             query = " ".join(fact(f"m{language}", i, 10).split()[:3])
             queries.append({"_id": f"{language}-{i:03d}", "text": query, "lang": language})
@@ -78,7 +84,7 @@ def parallel_set(folder):
 def crosslingual_set(folder):
     """As AfriQA: questions in one language, passages in another."""
     documents = [
-        {"_id": f"a{i}", "title": "", "text": fact("a en", i, 10), "lang": "en"} for i in range(N_FACTS)
+        {"_id": f"a{i}", "title": "", "text": passage("a en", i), "lang": "en"} for i in range(N_FACTS)
     ]
     queries = [{"_id": f"sw-a{i}", "text": fact("a sw", i, 3), "lang": "sw"} for i in range(N_FACTS)]
     pairs = [(f"sw-a{i}", f"a{i}") for i in range(N_FACTS)]

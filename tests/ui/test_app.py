@@ -217,6 +217,8 @@ def test_a_phone_shows_everything_without_scrolling_sideways(visit):
     hits(visit).first.get_by_role("button", name="Explain").click()
     hits(visit).first.locator("table.parts").wait_for()
     assert visit.page.evaluate(width)
+    card = hits(visit).first.bounding_box()  # a wide table scrolls inside of it
+    assert card["x"] >= 0 and card["x"] + card["width"] <= 390
     visit.shoot(f"phone-{'dark' if visit.page.locator('body.dark').count() else 'light'}")
     visit.tab("Compare")
     visit.page.wait_for_selector(".mr-compare")
