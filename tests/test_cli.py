@@ -229,8 +229,8 @@ def test_search_prints_hits_as_text(command, small_index):
 
 
 def test_search_prints_both_legs_of_a_hybrid_hit(command, small_index):
-    # With no weight on the dense leg, the first of BM25 stays the first.
-    done = command("search", small_index, "cat", "--top-k", "1", "--fusion", "minmax:0")
+    # With hardly any weight on the dense leg, the first of BM25 stays the first.
+    done = command("search", small_index, "cat", "--top-k", "1", "--fusion", "minmax:0.01")
     number = r"-?\d\.\d{3} \(#\d\)"
     assert re.match(rf"1  \w+  \[en\]  \d\.\d{{4}}  dense {number}  bm25 {number}\n", done.stdout)
 
