@@ -87,9 +87,22 @@ def gemm_peak(dtype: str) -> float:
     return best
 
 
+def memory_bytes(name: str) -> int:
+    """Resident memory of this process: `VmRSS` now, `VmHWM` at most."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a Markdown table, numbers with four decimals."""
     print(format_table(header, rows))
+
+
+def with_mean(rows: Sequence[Sequence[object]]) -> list[Sequence[object]]:
+    """Rows of a name and numbers, and behind them a row of the numbers' means."""
+    _, *columns = zip(*rows, strict=True)
+    means = [sum(float(str(one)) for one in column) / len(rows) for column in columns]
+    return [*rows, ["mean", *means]]
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, digits: int = 4) -> str:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import arguments, print_table, write_json
+from common import arguments, memory_bytes, print_table, write_json
 from numpy.typing import NDArray
 from sentences import Sentences, encode_sentences, read_sentences, sentence_store
 
@@ -75,14 +75,9 @@ def build_here(folder: Path, faiss: str) -> Figures:
     return {
         "documents": made.documents,
         "vector_bytes": 4 * encoder.dim * made.documents,
-        "most_memory_bytes": _most_memory(),
+        "most_memory_bytes": memory_bytes("VmHWM"),
         **{f"{stage}_seconds": seconds for stage, seconds in ready.seconds.items()},
     }
-
-
-def _most_memory() -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def search_times(path: Path, queries: list[str]) -> Figures:

@@ -9,7 +9,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import XQUAD, arguments, index_once, ndcg, need, print_table, read_topics, run_of, write_json
+from common import (
+    XQUAD,
+    arguments,
+    index_once,
+    ndcg,
+    need,
+    print_table,
+    read_topics,
+    run_of,
+    with_mean,
+    write_json,
+)
 
 from mretrieve.milvus.build import build_collection
 from mretrieve.milvus.retriever import MilvusRetriever
@@ -60,9 +71,8 @@ def main() -> None:
             )
         ]
         rows.append([lang, same, *scores])
-    means = [sum(float(str(row[i])) for row in rows) / len(rows) for i in range(1, 5)]
     header = ["language", "same ten dense hits", "Milvus Lite, RRF", "ours, RRF", "ours"]
-    print_table(header, [*rows, ["mean", *means]])
+    print_table(header, with_mean(rows))
     write_json(options.json, {str(row[0]): dict(zip(header[1:], row[1:], strict=True)) for row in rows})
 
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import arguments, print_table, write_json
+from common import arguments, memory_bytes, print_table, write_json
 
 from mretrieve.index.faiss import build_dense, load_faiss
 from mretrieve.planning import clustered_vectors, measured_rates, plan_index
@@ -39,18 +39,17 @@ def build_here(folder: Path, factory: str) -> Figures:
     """Build in this process, and say what it took."""
     load_faiss()
     shards = sorted(folder.glob("*.npy"))
-    before = _memory("VmRSS")
+    before = memory_bytes("VmRSS")
     start = time.perf_counter()
     build_dense(shards, folder / "dense.faiss", factory=factory, device="cpu")
     seconds = time.perf_counter() - start
     size = (folder / "dense.faiss").stat().st_size
     (folder / "dense.faiss").unlink()
-    return {"disk_bytes": size, "ram_building_bytes": _memory("VmHWM") - before, "building_seconds": seconds}
-
-
-def _memory(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+    return {
+        "disk_bytes": size,
+        "ram_building_bytes": memory_bytes("VmHWM") - before,
+        "building_seconds": seconds,
+    }
 
 
 def compare(n_vectors: int, dim: int, factories: list[str], folder: Path) -> list[dict[str, object]]:

@@ -12,6 +12,7 @@ from common import (
     print_table,
     read_topics,
     run_of,
+    with_mean,
     write_json,
 )
 
@@ -37,8 +38,7 @@ def main() -> None:
         retriever = Retriever(index_once(folder, recipe, name=name), fusion=options.fusion)
         queries, qrels = read_topics(folder, "test")
         rows.append([lang, *(ndcg(run_of(retriever, queries, mode=mode), qrels) for mode in MODES)])
-    means = [sum(float(str(row[i])) for row in rows) / len(rows) for i in (1, 2, 3)]
-    print_table(["language", *MODES], [*rows, ["mean", *means]])
+    print_table(["language", *MODES], with_mean(rows))
     write_json(options.json, {str(row[0]): dict(zip(MODES, row[1:], strict=True)) for row in rows})
 
 

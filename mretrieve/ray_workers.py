@@ -249,11 +249,10 @@ def _descendants(pid: int) -> dict[int, str]:
     parents, starts = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            name, _, rest = path.read_text(encoding="utf-8", errors="replace").rpartition(")")
-            fields = rest.split()
-            parents[int(path.parent.name)] = int(fields[1])
+            pid_of, (name, parent, start) = int(path.parent.name), _name_parent_start(path)
+            parents[pid_of] = parent
             if _RAYS.search(name):
-                starts[int(path.parent.name)] = fields[19]
+                starts[pid_of] = start
     below, found = {pid}, {pid}
     while below:
         below = {child for child, parent in parents.items() if parent in below} - found
@@ -265,6 +264,11 @@ def _end(processes: dict[int, str]) -> None:
     """Kill those that are left: agents of Ray's that take a minute to see that all else has ended."""
     for pid, started in processes.items():
         with suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-            if fields.rpartition(")")[2].split()[19] == started:
+            if _name_parent_start(Path(f"/proc/{pid}/stat"))[2] == started:
                 os.kill(pid, signal.SIGKILL)
+
+
+def _name_parent_start(stat: Path) -> tuple[str, int, str]:
+    name, _, rest = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")
+    fields = rest.split()
+    return name, int(fields[1]), fields[19]

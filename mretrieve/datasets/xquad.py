@@ -113,14 +113,17 @@ def write_beir(
     documents: Iterable[Mapping[str, str]],
     queries: Iterable[Mapping[str, str]],
     qrels: Iterable[tuple[str, str]],
+    *,
+    split: str = SPLIT,
 ) -> None:
     """Write a BEIR folder with one split, whose judgements are all of grade 1."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, records in (("corpus", documents), ("queries", queries)):
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     rows = [f"{query_id}\t{doc_id}\t1\n" for query_id, doc_id in qrels]
-    (folder / "qrels").mkdir()
-    (folder / "qrels" / f"{SPLIT}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows), "utf-8")
+    (folder / "qrels").mkdir(exist_ok=True)
+    (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(rows), "utf-8")
 
 
 def _of_json(file: Path) -> Iterator[Paragraph]:

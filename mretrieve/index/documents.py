@@ -5,8 +5,7 @@ Of pyarrow only buffers, readers and writers are used here: its conversions (`py
 import pandas where that is installed, which would cost each start half a second.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ Rows = Sequence[int] | NDArray[np.int64]
 """Row numbers, from 0."""
 
 _COLUMNS = ("doc_id", "title", "text", "lang")
-_OPEN_BATCHES = 4096  # kept open, at some kilobytes each: opening one takes longer than reading a document
 
 
 class DocumentStore:
@@ -59,7 +57,6 @@ class DocumentStore:
         self._n_rows: int = (self.n_batches - 1) * self.batch_size + last
         self._codes: NDArray[np.int16] | None = None
         self._names: list[str] | None = None
-        self._columns_of = _columns_reader(self._reader)
 
     def __len__(self) -> int:
         return self._n_rows
@@ -133,15 +130,17 @@ class DocumentStore:
     def _cells(
         self, rows: Sequence[int] | NDArray[np.int64], names: Sequence[str]
     ) -> Iterator[tuple[str, ...]]:
-        wanted = [_COLUMNS.index(name) for name in names]
+        batches: dict[int, list[Any]] = {}
         for row in np.asarray(rows, dtype=np.int64).tolist():
             if not 0 <= row < self._n_rows:
                 raise IndexError(
                     f"row {row} is outside of {self.path}, which holds {self._n_rows} documents."
                 )
             number, place = divmod(row, self.batch_size)
-            columns = self._columns_of(number)
-            yield tuple(columns[one][place].as_py() for one in wanted)
+            if number not in batches:
+                batch = self._reader.get_batch(number)
+                batches[number] = [batch.column(_COLUMNS.index(name)) for name in names]
+            yield tuple(column[place].as_py() for column in batches[number])
 
     def _language_names(self) -> list[str]:
         if self._names is None:
@@ -161,17 +160,6 @@ class DocumentStore:
                 )
             self._codes = codes
         return self._codes
-
-
-def _columns_reader(reader: Any) -> Callable[[int], list[Any]]:
-    """What gives the columns of a record batch; it knows no store, which else would outlive its last use."""
-
-    @lru_cache(_OPEN_BATCHES)
-    def columns_of(batch: int) -> list[Any]:
-        columns: list[Any] = reader.get_batch(batch).columns
-        return columns
-
-    return columns_of
 
 
 def write_shard(path: Path, documents: Sequence[Document]) -> None:

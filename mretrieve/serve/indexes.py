@@ -23,7 +23,7 @@ from mretrieve.index.open import open_index
 from mretrieve.milvus.address import is_milvus_address
 from mretrieve.rank.retriever import Retriever
 from mretrieve.serve.errors import ApiError
-from mretrieve.serve.served_index import ServedIndex as ServedIndex
+from mretrieve.serve.served_index import ServedIndex
 
 if TYPE_CHECKING:
     from mretrieve.serve.models import ModelRegistry

@@ -15,7 +15,7 @@ from mretrieve.errors import InputError
 from mretrieve.languages import detect_languages, normalize_language
 from mretrieve.serve.clients import unless_gone
 from mretrieve.serve.errors import ApiError
-from mretrieve.serve.indexes import ServedIndex
+from mretrieve.serve.served_index import ServedIndex
 from mretrieve.serve.state import ServerState
 from mretrieve.types import Hit, Mode, Query
 

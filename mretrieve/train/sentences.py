@@ -8,15 +8,16 @@ import json
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from mretrieve.datasets.source import open_source
+from mretrieve.datasets.xquad import write_beir
 from mretrieve.errors import InputError
-from mretrieve.files import atomic_file, remove
+from mretrieve.files import remove
 from mretrieve.train.answers import (
     SAME,
     Answer,
@@ -90,12 +91,13 @@ def run_sentences(stage: SentencesStage, context: StageContext) -> StageResult:
         asked = _asked(stage, names[name], context.input_path(data.root), context)
         answers = find_answers(asked, vectors.embed, margin=stage.margin)
         answers, leaks = _without_leaks(asked, answers, data, context)
-        rows, reports[name] = _rows(stage, asked, answers, context.seed)
+        groups = group_names(asked, answers)
+        rows, reports[name] = _rows(stage, asked, answers, groups, seed=context.seed)
         reports[name]["leaks"] = leaks
         if not rows:
             raise InputError(f"Stage '{stage.name}' found no answer sentences for '{names[name]}'.")
         write_rows(rows, context.folder / name)
-        parallel += _parallel(asked, answers)
+        parallel += _parallel(asked, answers, groups)
         _write_licences(context, rows, context.input_path(data.root), name)
     if parallel:
         write_rows(parallel, context.folder / "parallel")
@@ -167,7 +169,12 @@ def _without_leaks(
 
 
 def _rows(
-    stage: SentencesStage, asked: Sequence[Asked], answers: Sequence[Sequence[Answer]], seed: int
+    stage: SentencesStage,
+    asked: Sequence[Asked],
+    answers: Sequence[Sequence[Answer]],
+    groups: Sequence[str],
+    *,
+    seed: int,
 ) -> tuple[Rows, dict[str, int]]:
     """Every question with every answer sentence; and counts."""
     draw = random.Random(seed)
@@ -177,7 +184,7 @@ def _rows(
             spare[answer.passage.language] += answer.other_texts()
     counts: Counter[str] = Counter(questions=len(asked), answered=sum(map(bool, answers)))
     rows: Rows = []
-    for one, own, group in zip(asked, answers, group_names(asked, answers), strict=True):
+    for one, own, group in zip(asked, answers, groups, strict=True):
         for query in one.questions:
             for answer in own:
                 negatives = hard_negatives(query, answer, own)[: stage.negatives]
@@ -212,10 +219,10 @@ def _negatives(chosen: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
     yield "negative_languages", [language for _, language in chosen]
 
 
-def _parallel(asked: Sequence[Asked], answers: Sequence[Sequence[Answer]]) -> Rows:
+def _parallel(asked: Sequence[Asked], answers: Sequence[Sequence[Answer]], groups: Sequence[str]) -> Rows:
     """Answer sentences that say the same in two languages, each pair once in each order."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for one, own, group in zip(asked, answers, group_names(asked, answers), strict=True):
+    for one, own, group in zip(asked, answers, groups, strict=True):
         english = next((answer.text for answer in own if answer.passage.language == "en"), "")
         for first, second in all_pairs(own):
             pair = Pair(
@@ -255,21 +262,14 @@ def _write_pool(
 
 def write_pool(pool: SentencePool, folder: Path) -> None:
     """Write a pool as a BEIR folder."""
-    (folder / "qrels").mkdir(parents=True, exist_ok=True)
-    _write_lines(folder / "corpus.jsonl", map(_record, pool.documents))
-    asked = ({"_id": one.query_id, "text": one.text, "lang": one.lang} for one in pool.queries)
-    _write_lines(folder / "queries.jsonl", asked)
-    lines = ["query-id\tcorpus-id\tscore"]
-    lines += [f"{q}\t{d}\t{grade}" for q, judged in pool.qrels.items() for d, grade in judged.items()]
-    with atomic_file(folder / "qrels" / "dev.tsv") as file:
-        file.write(("\n".join(lines) + "\n").encode())
+    write_beir(
+        folder,
+        map(_record, pool.documents),
+        ({"_id": one.query_id, "text": one.text, "lang": one.lang} for one in pool.queries),
+        ((query_id, doc_id) for query_id, judged in pool.qrels.items() for doc_id in judged),
+        split="dev",
+    )
 
 
 def _record(document: Document) -> dict[str, str]:
     return {"_id": document.doc_id, "title": "", "text": document.text, "lang": document.lang}
-
-
-def _write_lines(path: Path, records: Iterable[Mapping[str, str]]) -> None:
-    with atomic_file(path) as file:
-        for record in records:
-            file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
