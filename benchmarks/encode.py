@@ -4,7 +4,7 @@
 defaults: float32, batches of 32) and with mretrieve's number types in turn, and prints medians, ratios, the
 agreement of the embeddings, nDCG@10 on four languages, and the share of this machine's bfloat16 matrix
 peak that is reached. `--queries` times short queries instead: one, and batches of growing size, by backend,
-to place `BULK_TOKENS` in `mretrieve/encode/choose.py` by.
+to place `BULK_TOKENS` and `QUERY_TOKENS` in `mretrieve/encode/choose.py` by, and says what eight bits cost.
 """
 
 import statistics
@@ -17,8 +17,10 @@ from common import arguments, gemm_peak, ndcg, need, print_table, read_topics, w
 from numpy.typing import NDArray
 
 from mretrieve.datasets.source import open_source
-from mretrieve.encode.choose import Backend, Dtype
+from mretrieve.encode.backends import Embed, architecture_of, load_short_queries
 from mretrieve.encode.encoder import Encoder
+from mretrieve.encode.threads import cores, share_cores
+from mretrieve.types import Document, Qrels, Query
 
 DTYPES = ("auto", "fp32", "int8")
 RUNS = 5
@@ -33,6 +35,7 @@ def main() -> None:
     folder = need(options.data / "xquad")
     if options.queries:
         figures = compare_backends([query.text for query in read_topics(folder / "en", "test")[0]])
+        figures |= {"nDCG@10": quality_of_short_queries(folder)}
     else:
         figures = compare_peer(folder, options.runs)
     write_json(options.json, figures)
@@ -80,16 +83,9 @@ def quality_by_dtype(folder: Path, encoders: dict[str, Encoder]) -> dict[str, di
         queries, qrels = read_topics(folder / lang, "test")
         documents = list(open_source(folder / lang).documents())
         for dtype, encoder in encoders.items():
-            scores = (
-                encoder.encode_queries([q.text for q in queries])
-                @ encoder.encode_documents([d.text for d in documents]).T
-            )
-            best = np.argsort(-scores, axis=1)[:, :10]
-            run = {
-                query.query_id: {documents[row].doc_id: float(scores[n, row]) for row in best[n]}
-                for n, query in enumerate(queries)
-            }
-            table.setdefault(lang, {})[dtype] = ndcg(run, qrels)
+            asked = encoder.encode_queries([query.text for query in queries])
+            vectors = encoder.encode_documents([document.text for document in documents])
+            table.setdefault(lang, {})[dtype] = dense_ndcg(asked, vectors, queries, documents, qrels)
     print_table(["nDCG@10", *DTYPES], [[lang, *row.values()] for lang, row in table.items()])
     return table
 
@@ -99,30 +95,79 @@ def compare_backends(queries: Sequence[str]) -> dict[str, object]:
     onnx = Encoder("e5-small", dtype="fp32")
     int8 = Encoder("e5-small", dtype="int8")
     torch = Encoder("e5-small", dtype="bf16")
+    alone = load_short_queries(int8.checkpoint, architecture_of(int8.checkpoint), n_threads=1)
+    assert alone is not None, "this CPU has no VNNI"
+    in_bf16 = torch._backend("torch", "bf16")
+
+    def on_one_core(ids: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        share_cores(1)
+        try:
+            return in_bf16(ids)
+        finally:
+            share_cores(cores())
+
+    backends: dict[str, Embed] = {
+        "onnx fp32": onnx._backend("onnx", "fp32"),
+        "onnx int8": int8._backend("onnx", "int8"),
+        "torch bf16": in_bf16,
+        "onnx int8, one core": alone,
+        "torch bf16, one core": on_one_core,
+    }
+    share_cores(cores())
     rows = []
-    for size in (1, 4, 16, 64, 256, 1024):
-        texts = list(queries[:size])
-        times: dict[str, list[float]] = {"onnx fp32": [], "onnx int8": [], "torch bf16": []}
-        for number in range(8):
-            for name, encoder in zip(times, (onnx, int8, torch), strict=True):
-                embed = encoder._backend(*_PINNED[name])
-                ids = encoder._tokenize(["query: " + text for text in texts], max_length=512)
+    for size in (1, 2, 4, 8, 16, 64, 256, 1024):
+        ids = onnx._tokenize(["query: " + text for text in queries[:size]], max_length=512)
+        times: dict[str, list[float]] = {name: [] for name in backends}
+        for number in range(8 if size > 16 else 40):
+            for name, embed in backends.items():
                 start = time.perf_counter()
                 for begin in range(0, size, 64):
                     embed(ids[begin : begin + 64])
                 if number:
                     times[name].append((time.perf_counter() - start) * 1000)
-        tokens = sum(onnx.count_tokens(texts, query=True))
+        tokens = sum(map(len, ids))
         rows.append([size, tokens, *(f"{statistics.median(one):.1f}" for one in times.values())])
-    print_table(["queries", "tokens", "onnx fp32 ms", "onnx int8 ms", "torch bf16 ms"], rows)
+    print_table(["queries", "tokens", *(f"{name} ms" for name in backends)], rows)
     return {"rows": rows}
 
 
-_PINNED: dict[str, tuple[Backend, Dtype]] = {
-    "onnx fp32": ("onnx", "fp32"),
-    "onnx int8": ("onnx", "int8"),
-    "torch bf16": ("torch", "bf16"),
-}
+def quality_of_short_queries(folder: Path) -> dict[str, dict[str, float]]:
+    """Dense nDCG@10 of queries that come one by one, as a search sends them, and the least cosine."""
+    exact, short = Encoder("e5-small", dtype="fp32"), Encoder("e5-small")
+    documents_by = Encoder("e5-small")
+    documents_by.prefer_bulk()
+    table: dict[str, dict[str, float]] = {}
+    for lang in sorted(one.name for one in folder.iterdir() if one.is_dir()):
+        queries, qrels = read_topics(folder / lang, "test")
+        documents = list(open_source(folder / lang).documents())
+        vectors = documents_by.encode_documents([document.text for document in documents])
+        by_type = {
+            "fp32": exact.encode_queries([query.text for query in queries]),
+            "one by one": np.concatenate([short.encode_queries([query.text]) for query in queries]),
+        }
+        row = {name: dense_ndcg(asked, vectors, queries, documents, qrels) for name, asked in by_type.items()}
+        cosine = (by_type["fp32"] * by_type["one by one"]).sum(axis=1)
+        table[lang] = row | {"mean cosine": float(cosine.mean()), "least cosine": float(cosine.min())}
+    header = ["nDCG@10", *next(iter(table.values()))]
+    print_table(header, [[lang, *row.values()] for lang, row in table.items()])
+    return table
+
+
+def dense_ndcg(
+    asked: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    queries: Sequence[Query],
+    documents: Sequence[Document],
+    qrels: Qrels,
+) -> float:
+    """nDCG@10 of exact search."""
+    scores = asked @ vectors.T
+    best = np.argsort(-scores, axis=1)[:, :10]
+    run = {
+        query.query_id: {documents[row].doc_id: float(scores[n, row]) for row in best[n]}
+        for n, query in enumerate(queries)
+    }
+    return ndcg(run, qrels)
 
 
 def flops(encoder: Encoder, texts: Sequence[str]) -> float:

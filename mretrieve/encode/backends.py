@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mretrieve.encode.checkpoint import Checkpoint
-from mretrieve.encode.choose import Backend, Dtype
+from mretrieve.encode.choose import LEAST_COSINE, LEAST_HIDDEN, Backend, Dtype, cpu_has_int8
 from mretrieve.encode.pooling import Pooling
 from mretrieve.encode.threads import take_share
 from mretrieve.models.bert import is_bert
@@ -89,6 +89,36 @@ def load_backend(
         return pooling(model.hidden_states(batch), list(map(len, batch)))
 
     return embed
+
+
+def load_short_queries(
+    checkpoint: Checkpoint, architecture: Architecture, *, n_threads: int = 0
+) -> Embed | None:
+    """Load a model for up to `QUERY_TOKENS` tokens of queries on the CPU, in eight bits.
+
+    Args:
+        checkpoint: the model.
+        architecture: what it is to us.
+        n_threads: that a call takes; 0 for as many as there are cores.
+
+    Returns:
+        None where `load_backend` is better: the CPU cannot multiply eight bits quickly, or the model is not
+        BERT-like, is small, or is too far from itself in eight bits.
+
+    Raises:
+        InputError: its files are damaged.
+    """
+    if architecture.family != "bert" or not cpu_has_int8():
+        return None
+    if int(checkpoint.config["hidden_size"]) < LEAST_HIDDEN:
+        return None
+    from mretrieve.encode.onnx import OnnxBert
+
+    model = OnnxBert(checkpoint.folder, int8=True, n_threads=n_threads)
+    if model.cosine < LEAST_COSINE:
+        return None
+    pooling = Pooling(checkpoint)
+    return lambda batch: pooling(model.hidden_states(batch), list(map(len, batch)))
 
 
 def _ours(

@@ -1,7 +1,9 @@
 """The one place that says which backend and number type encodes a batch.
 
 `python benchmarks/encode.py` prints the speeds behind it: for a few texts ONNX Runtime wins, because torch
-takes seconds to import and load; for many, torch with packed bfloat16 weights wins.
+takes seconds to import and load; for many, torch with packed bfloat16 weights wins. A short query is quickest
+in eight bits, which it bears better than a passage does: what was found stays the same (`python
+benchmarks/encode.py --queries`), where a passage's vector is kept and compared for long.
 """
 
 import logging
@@ -18,6 +20,12 @@ log = logging.getLogger(__name__)
 
 BULK_TOKENS = 12_000
 """From this many tokens on, loading torch pays for itself on the CPU; an estimate, not a measured optimum."""
+
+QUERY_TOKENS = 256
+"""Up to this many tokens queries are embedded in eight bits; more make bfloat16 as fast."""
+
+LEAST_COSINE, LEAST_HIDDEN = 0.999, 128
+"""Of eight bits to float32, and numbers per token: models below either are left alone."""
 
 
 def choose_backend(
@@ -52,14 +60,24 @@ def choose_backend(
     return "torch", "bf16" if dtype == "bf16" else "fp32"
 
 
-@cache
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX)."""
+    return bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
+
+
+def cpu_has_int8() -> bool:
+    """Whether this CPU multiplies eight-bit numbers four at a time (VNNI)."""
+    return bool({"avx512_vnni", "avx_vnni"} & _cpu_flags())
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+        return frozenset()
+    lines = (line for line in text.splitlines() if line.startswith("flags"))
+    return frozenset(next(lines, "").split())
 
 
 def find_device(device: str) -> str:

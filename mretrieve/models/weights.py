@@ -15,7 +15,16 @@ from mretrieve.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I8": "i1",
+    "U8": "u1",
+}
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +60,7 @@ class _Job:
 
     model: ServedModel
     ids: list[NDArray[np.int32]]
+    kind: Kind
     done: "asyncio.Future[NDArray[np.float32]]"
     left: list[int] = field(default_factory=list)
     n_computed: int = 0
@@ -117,7 +119,9 @@ class Lane:
         )
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def run(self, model: ServedModel, ids: list[NDArray[np.int32]]) -> NDArray[np.float32]:
+    async def run(
+        self, model: ServedModel, ids: list[NDArray[np.int32]], kind: Kind = "document"
+    ) -> NDArray[np.float32]:
         """Have texts computed; a caller that is cancelled takes its texts out of the queue.
 
         Raises:
@@ -135,7 +139,7 @@ class Lane:
         if not self._tasks:
             name = f"mretrieve-{self.name}"
             self._tasks = [asyncio.create_task(self._work(), name=name) for _ in range(self._n_threads)]
-        job = _Job(model, ids, asyncio.get_running_loop().create_future())
+        job = _Job(model, ids, kind, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self._count(n_tokens, len(ids))
         self._has_work.set()
@@ -171,10 +175,11 @@ class Lane:
                 continue
             model = batch[0][0].model
             ids = [job.ids[row] for job, row in batch]
+            compute = partial(model.embed, queries=all(job.kind == "query" for job, _ in batch))
             start = time.perf_counter()
             self._idle -= 1
             try:
-                vectors = await loop.run_in_executor(self._threads, model.embed, ids)
+                vectors = await loop.run_in_executor(self._threads, compute, ids)
             except Exception as error:
                 self._fail(batch, error)
                 continue
@@ -321,7 +326,7 @@ class Batcher:
         # Somebody waits for the answer to a query, however long it is.
         is_short = tokens.total <= SHORT_TOKENS or (kind == "query" and len(texts) == 1)
         lane = self.short if is_short else self.long
-        vectors = await lane.run(served, tokens.ids)
+        vectors = await lane.run(served, tokens.ids, kind)
         self._metrics.tokens.labels(model=served.name, kind=kind).inc(tokens.total)
         return Embedded(vectors, [len(ids) for ids in tokens.ids], tokens.cut)
 

@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from mretrieve.encode import choose, gears
+from mretrieve.encode import backends, choose, gears
 from mretrieve.encode import encoder as encoder_module
+from mretrieve.encode.choose import QUERY_TOKENS
 from mretrieve.encode.encoder import Encoder, batches_by_length
 from mretrieve.errors import InputError
 
@@ -147,3 +148,43 @@ def test_two_processes_may_make_the_cached_model_at_once(tmp_path):
     assert [process.returncode for process in both] == [0, 0]
     assert sums[0] == sums[1]
     assert len(list((tmp_path / "cache" / "models").iterdir())) == 1
+
+
+@pytest.fixture
+def short_queries(monkeypatch):
+    """Eight bits for small models and on any CPU."""
+    monkeypatch.setattr(backends, "LEAST_HIDDEN", 1)
+    monkeypatch.setattr(backends, "LEAST_COSINE", 0.9)
+    monkeypatch.setattr(backends, "cpu_has_int8", lambda: True)
+
+
+def test_short_queries_are_embedded_in_eight_bits_and_nothing_else_is(checkpoint, short_queries):
+    folder = str(checkpoint())
+    exact, auto = Encoder(folder, dtype="fp32"), Encoder(folder)
+    cosine = (exact.encode_queries(TEXTS) * auto.encode_queries(TEXTS)).sum(axis=1)
+    assert 0.99 < cosine.min() < 1 - 1e-6
+    np.testing.assert_array_equal(exact.encode_documents(TEXTS), auto.encode_documents(TEXTS))
+    many = TEXTS * 16
+    assert sum(exact.count_tokens(many, query=True)) > QUERY_TOKENS
+    np.testing.assert_array_equal(exact.encode_queries(many), auto.encode_queries(many))
+    auto.prefer_bulk()  # a run of many queries has one number type, also for its last few
+    assert not np.array_equal(auto.encode_queries(TEXTS[:1]), Encoder(folder).encode_queries(TEXTS[:1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LEAST_HIDDEN", 1000), ("LEAST_COSINE", 1.1), ("cpu_has_int8", lambda: False)]
+)
+def test_where_eight_bits_do_not_fit_queries_stay_in_float32(
+    checkpoint, short_queries, monkeypatch, name, value
+):
+    monkeypatch.setattr(backends, name, value)
+    folder = str(checkpoint())
+    exact, auto = Encoder(folder, dtype="fp32"), Encoder(folder)
+    np.testing.assert_array_equal(exact.encode_queries(TEXTS), auto.encode_queries(TEXTS))
+
+
+@pytest.mark.slow
+def test_the_embedded_model_embeds_short_queries_in_eight_bits_within_cosine_999():
+    texts = ["Who wrote it?", "¿Cuántos puntos cedió la defensa?", "パンサーズは何点を許しましたか?"]
+    exact = Encoder("e5-small", dtype="fp32").encode_queries(texts)
+    assert (exact * Encoder("e5-small").encode_queries(texts)).sum(axis=1).min() > 0.999

@@ -7,15 +7,15 @@ CONFIG = BertConfig(hidden=32, layers=2, heads=4, ffn=64, eps=1e-12, first_posit
 
 
 def test_the_graph_holds_no_weights_and_names_them_as_the_checkpoint_does():
-    model = onnx.load_from_string(bert_graph(CONFIG, int8=False))
+    model = onnx.load_from_string(bert_graph(CONFIG))
     names = {tensor.name for tensor in model.graph.initializer}
     assert "encoder.layer.1.attention.self.query.weight" in names
     assert "embeddings.word_embeddings.weight" not in names  # looked up outside
     assert model.ByteSize() < 20_000
 
 
-def test_int8_weights_come_with_a_scale_per_output():
-    model = onnx.load_from_string(bert_graph(CONFIG, int8=True))
-    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    assert shapes["encoder.layer.0.output.dense.weight.int8"] == [64, 32]
-    assert shapes["encoder.layer.0.output.dense.weight.scale"] == [32]
+def test_the_output_of_each_norm_can_be_had():
+    model = onnx.load_from_string(bert_graph(CONFIG, norms=True))
+    names = [output.name for output in model.graph.output]
+    assert names[:2] == ["hidden", "embeddings.LayerNorm.out"]
+    assert len(names) == 2 + 2 * CONFIG.layers

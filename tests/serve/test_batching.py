@@ -27,7 +27,7 @@ class Recorder:
         self.error = None
         self.gears = GearChange(lambda: None, name="fake")
 
-    def embed(self, ids):
+    def embed(self, ids, *, queries=False):
         self.batches.append([one.tolist() for one in ids])
         self.started.set()
         assert self.go_on.wait(30)
@@ -290,7 +290,7 @@ def test_long_work_takes_the_other_lane(batcher):
 def test_a_query_is_short_however_long_it_is(batcher):
     one = batcher()
     one._models.default.encoder.checkpoint = replace(one._models.default.encoder.checkpoint, max_length=400)
-    one._models.default.embed = lambda ids: np.ones((len(ids), 32), np.float32)
+    one._models.default.embed = lambda ids, **_: np.ones((len(ids), 32), np.float32)
     embed(one, ["the cat sat on the mat " * 12], "tiny", "query")
     assert one._metrics.batch_tokens.labels(lane="short")._sum.get() > SHORT_TOKENS
 
@@ -308,7 +308,7 @@ def test_a_short_request_is_answered_while_long_ones_are_computed(model, batcher
         served.load()
         compute, started, go_on = served.embed, threading.Event(), threading.Event()
 
-        def slowly(ids):
+        def slowly(ids, *, queries=False):
             if len(ids) > 1:
                 started.set()
                 assert go_on.wait(30)

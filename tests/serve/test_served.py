@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mretrieve import Encoder
-from mretrieve.encode.choose import BULK_TOKENS
+from mretrieve.encode import backends
+from mretrieve.encode.choose import BULK_TOKENS, QUERY_TOKENS
 from mretrieve.serve.served import ServedModel, trained_dimensions
 
 TEXTS = ["the cat", "a dog runs in the garden", "the", "cats and dogs"]
@@ -107,3 +108,14 @@ def test_official_models_that_do_not_write_it_down(checkpoint):
 
     assert trained_dimensions(Named("nomic-ai/nomic-embed-text-v2-moe@main", Card())) == [512, 256]
     assert trained_dimensions(Named("someone/else", Card())) == []
+
+
+def test_short_queries_are_embedded_in_eight_bits_and_documents_are_not(served, monkeypatch):
+    monkeypatch.setattr(backends, "LEAST_HIDDEN", 1)
+    monkeypatch.setattr(backends, "LEAST_COSINE", 0.9)
+    monkeypatch.setattr(backends, "cpu_has_int8", lambda: True)
+    ids = served.tokenize(TEXTS, "query").ids
+    exact, quick = served.embed(ids), served.embed(ids, queries=True)
+    assert 0.99 < (exact * quick).sum(axis=1).min() < 1 - 1e-6
+    many = ids * QUERY_TOKENS
+    np.testing.assert_array_equal(served.embed(many), served.embed(many, queries=True))
