@@ -175,7 +175,11 @@ class Lane:
                 continue
             model = batch[0][0].model
             ids = [job.ids[row] for job, row in batch]
-            compute = partial(model.embed, queries=all(job.kind == "query" for job, _ in batch))
+            compute = partial(
+                model.embed,
+                queries=all(job.kind == "query" for job, _ in batch),
+                alone=self._idle == self._n_threads and not self._jobs,
+            )
             start = time.perf_counter()
             self._idle -= 1
             try:

@@ -70,7 +70,7 @@ class ServedModel:
         self.created = int(time.time())
         self._architecture = architecture_of(encoder.checkpoint)
         self._gear: _Gear | None = None
-        self._short_queries: Embed | None = None
+        self._short_queries: list[Embed] = []  # on one core, and on all
         self._tokenizer: Tokenizer | None = None  # of the second gear
         self._loading = threading.Lock()
         self.gears = GearChange(self._change_gear, name=name, daemon=True)
@@ -105,12 +105,13 @@ class ServedModel:
                 gear, ready = self._open(0), self.tokenize(["ready"], "query").ids
                 gear.embed(ready)
                 if self.encoder.device == "cpu" and self.encoder.dtype == "auto":
-                    # Lanes compute side by side, and a short query gains little from a second core.
-                    self._short_queries = load_short_queries(
-                        self.encoder.checkpoint, self._architecture, n_threads=1
-                    )
-                    if self._short_queries is not None:
-                        self._short_queries(ready)
+                    for n_threads in (1, 0):
+                        embed = load_short_queries(
+                            self.encoder.checkpoint, self._architecture, n_threads=n_threads
+                        )
+                        if embed is not None:
+                            embed(ready)
+                            self._short_queries.append(embed)
                 self._gear = gear
 
     def tokenize(self, texts: Sequence[str], kind: Kind) -> Tokens:
@@ -129,12 +130,15 @@ class ServedModel:
         """Tokens that are computed together, at most."""
         return batch_tokens(self.encoder.device, "onnx" if self._gear is None else self._gear.backend)
 
-    def embed(self, ids: Sequence[NDArray[np.int32]], *, queries: bool = False) -> NDArray[np.float32]:
+    def embed(
+        self, ids: Sequence[NDArray[np.int32]], *, queries: bool = False, alone: bool = False
+    ) -> NDArray[np.float32]:
         """Embeddings of texts that `tokenize` gave.
 
         Args:
             ids: token ids of each text.
             queries: whether all of them are queries, which are quicker to embed when they are short.
+            alone: whether they may have all cores, because nothing else is computed at the time.
 
         Returns:
             (n_texts, dim) float32, unit length.
@@ -143,8 +147,8 @@ class ServedModel:
             self.load()
         gear = self._gear
         assert gear is not None
-        if queries and self._short_queries is not None and sum(map(len, ids)) <= QUERY_TOKENS:
-            return embed_in_batches(self._short_queries, ids, budget=QUERY_TOKENS)
+        if queries and self._short_queries and sum(map(len, ids)) <= QUERY_TOKENS:
+            return embed_in_batches(self._short_queries[alone], ids, budget=QUERY_TOKENS)
         return embed_in_batches(gear.embed, ids, budget=self.batch_tokens)
 
     def _change_gear(self) -> None:

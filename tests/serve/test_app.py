@@ -33,7 +33,7 @@ def test_it_finishes_what_it_took(model):
     served = one.state.models.default
     compute, started = served.embed, threading.Event()
 
-    def slowly(ids, *, queries=False):
+    def slowly(ids, **_):
         started.set()
         time.sleep(0.5)
         return compute(ids)
@@ -60,7 +60,7 @@ def test_what_takes_too_long_at_the_end_is_told_so(model):
     one.wait()
     go_on, started = threading.Event(), threading.Event()
 
-    def never(ids, *, queries=False):
+    def never(ids, **_):
         started.set()
         go_on.wait(60)
         return np.zeros((len(ids), 32), np.float32)

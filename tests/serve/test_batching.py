@@ -27,7 +27,7 @@ class Recorder:
         self.error = None
         self.gears = GearChange(lambda: None, name="fake")
 
-    def embed(self, ids, *, queries=False):
+    def embed(self, ids, **_):
         self.batches.append([one.tolist() for one in ids])
         self.started.set()
         assert self.go_on.wait(30)
@@ -308,7 +308,7 @@ def test_a_short_request_is_answered_while_long_ones_are_computed(model, batcher
         served.load()
         compute, started, go_on = served.embed, threading.Event(), threading.Event()
 
-        def slowly(ids, *, queries=False):
+        def slowly(ids, **_):
             if len(ids) > 1:
                 started.set()
                 assert go_on.wait(30)

@@ -13,7 +13,7 @@ def test_work_that_nobody_waits_for_leaves_the_queue(model):
         served, lane = one.state.models.default, one.state.batcher.long
         compute, go_on, started = served.embed, threading.Event(), threading.Event()
 
-        def slowly(ids, *, queries=False):
+        def slowly(ids, **_):
             started.set()
             assert go_on.wait(60)
             return compute(ids)

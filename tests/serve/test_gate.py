@@ -130,7 +130,7 @@ def test_an_error_that_nobody_foresaw(model, caplog, capfd):
     secret = "/home/someone/weights.bin"
     with running(models=(f"tiny={model}",)) as one:
 
-        def broken(ids, *, queries=False):
+        def broken(ids, **_):
             raise RuntimeError(f"{secret} broke")
 
         one.state.models.default.embed = broken

@@ -117,5 +117,6 @@ def test_short_queries_are_embedded_in_eight_bits_and_documents_are_not(served, 
     ids = served.tokenize(TEXTS, "query").ids
     exact, quick = served.embed(ids), served.embed(ids, queries=True)
     assert 0.99 < (exact * quick).sum(axis=1).min() < 1 - 1e-6
+    np.testing.assert_allclose(served.embed(ids, queries=True, alone=True), quick, atol=1e-5)
     many = ids * QUERY_TOKENS
     np.testing.assert_array_equal(served.embed(many), served.embed(many, queries=True))
