@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from common import arguments, gemm_peak, ndcg, need, print_table, read_topics, write_json
 from numpy.typing import NDArray
+from ranking import best_run
 
 from mretrieve.datasets.source import open_source
 from mretrieve.encode.backends import Embed, architecture_of, load_short_queries
@@ -95,7 +96,9 @@ def compare_backends(queries: Sequence[str]) -> dict[str, object]:
     onnx = Encoder("e5-small", dtype="fp32")
     int8 = Encoder("e5-small", dtype="int8")
     torch = Encoder("e5-small", dtype="bf16")
-    alone = load_short_queries(int8.checkpoint, architecture_of(int8.checkpoint), n_threads=1)
+    alone = load_short_queries(
+        int8.checkpoint, architecture_of(int8.checkpoint), device="cpu", dtype="auto", n_threads=1
+    )
     assert alone is not None, "this CPU has no VNNI"
     in_bf16 = torch._backend("torch", "bf16")
 
@@ -161,12 +164,13 @@ def dense_ndcg(
     qrels: Qrels,
 ) -> float:
     """nDCG@10 of exact search."""
-    scores = asked @ vectors.T
-    best = np.argsort(-scores, axis=1)[:, :10]
-    run = {
-        query.query_id: {documents[row].doc_id: float(scores[n, row]) for row in best[n]}
-        for n, query in enumerate(queries)
-    }
+    run = best_run(
+        [query.query_id for query in queries],
+        asked,
+        [document.doc_id for document in documents],
+        vectors,
+        top_k=10,
+    )
     return ndcg(run, qrels)
 
 

@@ -92,23 +92,26 @@ def load_backend(
 
 
 def load_short_queries(
-    checkpoint: Checkpoint, architecture: Architecture, *, n_threads: int = 0
+    checkpoint: Checkpoint, architecture: Architecture, *, device: str, dtype: str, n_threads: int = 0
 ) -> Embed | None:
     """Load a model for up to `QUERY_TOKENS` tokens of queries on the CPU, in eight bits.
 
     Args:
         checkpoint: the model.
         architecture: what it is to us.
+        device: `cpu` or `cuda`.
+        dtype: what the user asked for.
         n_threads: that a call takes; 0 for as many as there are cores.
 
     Returns:
-        None where `load_backend` is better: the CPU cannot multiply eight bits quickly, or the model is not
-        BERT-like, is small, or is too far from itself in eight bits.
+        None where `load_backend` is better: there is a GPU, a number type was asked for, the CPU cannot
+        multiply eight bits quickly, or the model is not BERT-like, is small, or is too far from itself in
+        eight bits.
 
     Raises:
         InputError: its files are damaged.
     """
-    if architecture.family != "bert" or not cpu_has_int8():
+    if (device, dtype) != ("cpu", "auto") or architecture.family != "bert" or not cpu_has_int8():
         return None
     if int(checkpoint.config["hidden_size"]) < LEAST_HIDDEN:
         return None

@@ -213,9 +213,7 @@ class Encoder:
 
     @cached_property
     def _short_queries(self) -> Embed | None:
-        if self.device != "cpu" or self.dtype != "auto":
-            return None
-        return load_short_queries(self.checkpoint, self._architecture)
+        return load_short_queries(self.checkpoint, self._architecture, device=self.device, dtype=self.dtype)
 
     def _tokenize(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:
         tokenizer = tokenizer_for(self.checkpoint.folder, texts)

@@ -18,8 +18,8 @@ def encoder(e5_folder):
     return Encoder("e5-small")
 
 
-def close_to(vectors, expected):
-    assert (np.asarray(vectors, np.float32) * expected).sum(axis=1) == pytest.approx(1, abs=1e-3)
+def close_to(vectors, expected, *, within=2e-4):
+    assert (np.asarray(vectors, np.float32) * expected).sum(axis=1) == pytest.approx(1, abs=within)
 
 
 @pytest.fixture
@@ -57,7 +57,9 @@ def test_openai_asynchronously(e5, encoder):
             return await asyncio.gather(*calls)
 
     replies = asyncio.run(embed_all())
-    close_to([reply.data[0].embedding for reply in replies], encoder.encode_queries(SENTENCES * 5))
+    # In which number type a short query is embedded depends on what comes with it.
+    vectors = [reply.data[0].embedding for reply in replies]
+    close_to(vectors, encoder.encode_queries(SENTENCES * 5), within=1e-3)
 
 
 @pytest.fixture
