@@ -12,10 +12,11 @@ from moe_variants import TransformersExperts
 from torch import Tensor
 from torch_timing import machine, medians
 
+from mretrieve.memory import keep_freed_buffers
 from mretrieve.models.dispatch import dispatch_loop
 from mretrieve.models.moe import MoEMLP
 from mretrieve.models.nomic_config import NomicConfig
-from mretrieve.models.packed import PackedExperts, keep_freed_memory, linear, pack_experts
+from mretrieve.models.packed import PackedExperts, linear, pack_experts
 
 SIZES = ((768, 3072), (384, 1536))  # Nomic Embed v2, multilingual-e5-small
 DTYPES = (torch.float32, torch.bfloat16)
@@ -31,7 +32,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--runs", type=int, default=15)
     options = parser.parse_args()
-    keep_freed_memory()
+    keep_freed_buffers()
     rows, figures = [], []
     peaks = {dtype: gemm_peak(str(dtype)[6:]) for dtype in DTYPES}
     for hidden, ffn in SIZES:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 VISITS, ROUNDS = 5, 4
+PAUSE_SECONDS = 1.0  # in which somebody reads, and the page marks the closest sentences
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SHOWN = """text => document.querySelector('#results .mr-results')?.dataset.query === text
     && !document.querySelector('#results.busy')"""
@@ -79,6 +80,7 @@ def measure(chromium: "Browser", url: str, *, visits: int = VISITS, rounds: int 
 
 
 def _ask(page: "Page", text: str) -> float:
+    page.wait_for_timeout(PAUSE_SECONDS * 1000)
     page.locator("#query input").fill(text)
     start = time.perf_counter()
     page.keyboard.press("Enter")

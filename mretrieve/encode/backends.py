@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from mretrieve.encode.threads import take_share
 from mretrieve.models.bert import is_bert
 from mretrieve.models.config_file import is_nomic, read_nomic_config
 from mretrieve.models.modules import read_head
+
+if TYPE_CHECKING:
+    from mretrieve.encode.onnx import OnnxBert
 
 Embed = Callable[[Sequence[NDArray[np.int32]]], NDArray[np.float32]]
 """Token ids of each text to (n_texts, dim) float32, not normalised."""
@@ -92,8 +95,13 @@ def load_backend(
 
 
 def load_short_queries(
-    checkpoint: Checkpoint, architecture: Architecture, *, device: str, dtype: str, n_threads: int = 0
-) -> Embed | None:
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    *,
+    device: str,
+    dtype: str,
+    threads: Sequence[int] = (0,),
+) -> list[Embed]:
     """Load a model for up to `QUERY_TOKENS` tokens of queries on the CPU, in eight bits.
 
     Args:
@@ -101,26 +109,31 @@ def load_short_queries(
         architecture: what it is to us.
         device: `cpu` or `cuda`.
         dtype: what the user asked for.
-        n_threads: that a call takes; 0 for as many as there are cores.
+        threads: that a call takes, for each of the ways to call it that are wanted; 0 for as many as there
+            are cores.
 
     Returns:
-        None where `load_backend` is better: there is a GPU, a number type was asked for, the CPU cannot
-        multiply eight bits quickly, or the model is not BERT-like, is small, or is too far from itself in
-        eight bits.
+        One for each of `threads`. None where `load_backend` is better: there is a GPU, a number type was
+        asked for, the CPU cannot multiply eight bits quickly, or the model is not BERT-like, is small, or is
+        too far from itself in eight bits.
 
     Raises:
         InputError: its files are damaged.
     """
     if (device, dtype) != ("cpu", "auto") or architecture.family != "bert" or not cpu_has_int8():
-        return None
+        return []
     if int(checkpoint.config["hidden_size"]) < LEAST_HIDDEN:
-        return None
+        return []
     from mretrieve.encode.onnx import OnnxBert
 
-    model = OnnxBert(checkpoint.folder, int8=True, n_threads=n_threads)
-    if model.cosine < LEAST_COSINE:
-        return None
-    pooling = Pooling(checkpoint)
+    first = OnnxBert(checkpoint.folder, int8=True, n_threads=threads[0])
+    if first.cosine < LEAST_COSINE:
+        return []
+    models = [first, *map(first.with_threads, threads[1:])]
+    return [_pooled(model, Pooling(checkpoint)) for model in models]
+
+
+def _pooled(model: "OnnxBert", pooling: Pooling) -> Embed:
     return lambda batch: pooling(model.hidden_states(batch), list(map(len, batch)))
 
 

@@ -200,8 +200,8 @@ class Encoder:
         ids = self._tokenize([prefix + text for text in texts], max_length=self.checkpoint.max_length)
         n_tokens = sum(map(len, ids))
         is_short = query and max(n_tokens, self._expected_tokens) <= QUERY_TOKENS
-        if is_short and (short := self._short_queries) is not None:
-            return embed_in_batches(short, ids, budget=QUERY_TOKENS, on_progress=on_progress)
+        if is_short and self._short_queries:
+            return embed_in_batches(self._short_queries[0], ids, budget=QUERY_TOKENS, on_progress=on_progress)
         backend, dtype = self._choose(n_tokens)
         embed = self._backend(backend, dtype)
         result = embed_in_batches(
@@ -212,7 +212,7 @@ class Encoder:
         return result
 
     @cached_property
-    def _short_queries(self) -> Embed | None:
+    def _short_queries(self) -> list[Embed]:
         return load_short_queries(self.checkpoint, self._architecture, device=self.device, dtype=self.dtype)
 
     def _tokenize(self, texts: Sequence[str], *, max_length: int) -> list[NDArray[np.int32]]:

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mretrieve.encode.flat_attention import FlatAttention
+from mretrieve.encode.flat_attention import SHORT_TOKENS, FlatAttention
 from mretrieve.errors import InputError
 from mretrieve.models.bert import read_bert
-from mretrieve.models.packed import Linear, linear, packing
+from mretrieve.models.packed import Linear, few_sizes, linear, packing
 
 
 @dataclass(frozen=True)
@@ -104,16 +104,25 @@ class FlatEncoder(ABC):
                 f"A text of {max(lengths)} tokens is longer than the {self._max_length} that this model's "
                 "positions allow: cut it."
             )
-        ids = torch.from_numpy(np.concatenate(batch)).to(self.device, torch.long)
+        n_tokens = sum(lengths)
+        n_unused = self._n_rows(n_tokens) - n_tokens
+        unused = np.zeros(n_unused, np.int32)
+        ids = torch.from_numpy(np.concatenate([*batch, unused])).to(self.device, torch.long)
         chunks = self.attention.plan(lengths, batched=self._batched)
         with torch.inference_mode():
-            x = self.embed(ids, lengths).to(self.dtype)
+            x = self.embed(ids, lengths + [1] * n_unused).to(self.dtype)
             for layer in self.layers:
                 context = self.attention(layer.qkv(x), chunks, batched=self._batched)
                 x = layer.attention_norm(layer.out(context, x))
                 x = layer.output_norm(layer.mlp(x))
-            hidden: NDArray[np.float32] = x.float().cpu().numpy()
+            hidden: NDArray[np.float32] = x[:n_tokens].float().cpu().numpy()
             return hidden
+
+    def _n_rows(self, n_tokens: int) -> int:
+        """Rows that a batch has on this device."""
+        if self.device.type != "cpu" or n_tokens <= SHORT_TOKENS:
+            return n_tokens
+        return few_sizes(n_tokens, bits=5, step=32)
 
     def stored(self, name: str) -> Tensor:
         """A tensor on the device, in the dtype of the file."""

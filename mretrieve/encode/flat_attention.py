@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mretrieve.models.packed import few_sizes
 from mretrieve.models.rotary import rotary_tables
 
 CHUNK_SCORES = 1 << 20
@@ -22,7 +23,7 @@ CHUNK_SCORES = 1 << 20
 SHORT_TOKENS = 64
 """Up to this length the fused kernel is quicker for a single text, for most queries twice as quick."""
 
-_TILE = 32
+_TILE = 16
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Texts that are computed together, each filled up to `length`."""
+    """Texts that are computed together, each filled up to `length`, and texts of which nothing is used.
+
+    Attributes:
+        runs: the texts.
+        n_texts: with those that fill up.
+        length: of each.
+    """
 
     runs: tuple[Run, ...]
     n_texts: int
@@ -66,16 +73,16 @@ def plan_chunks(lengths: Sequence[int], *, heads: int) -> list[Chunk]:
     n_texts = longest = 0
     for run in _runs(lengths, heads):
         padded = _padded(max(longest, run.length))
-        fits = heads * (n_texts + run.n_texts) * padded**2 <= CHUNK_SCORES
+        fits = heads * _filled_up(n_texts + run.n_texts) * padded**2 <= CHUNK_SCORES
         # Filling up costs in proportion to the length that is filled up, so the lengths must be close.
-        close = all(padded - one.length <= max(_TILE // 2, padded // 8) for one in (*runs, run))
+        close = all(padded - one.length <= max(_TILE, padded // 8) for one in (*runs, run))
         if runs and not (fits and close):
-            chunks.append(Chunk(tuple(runs), n_texts, _padded(longest)))
+            chunks.append(Chunk(tuple(runs), _filled_up(n_texts), _padded(longest)))
             runs, n_texts, longest = [], 0, 0
         runs.append(Run(run.first_row, n_texts, run.n_texts, run.length))
         n_texts, longest = n_texts + run.n_texts, max(longest, run.length)
     if runs:
-        chunks.append(Chunk(tuple(runs), n_texts, _padded(longest)))
+        chunks.append(Chunk(tuple(runs), _filled_up(n_texts), _padded(longest)))
     return chunks
 
 
@@ -85,6 +92,8 @@ def _runs(lengths: Sequence[int], heads: int) -> Iterator[Run]:
     for length, group in groupby(lengths):
         left = len(list(group))
         most = max(1, CHUNK_SCORES // (heads * _padded(length) ** 2))
+        while _filled_up(most) > most:
+            most -= 1
         while left:
             n = min(left, most)
             yield Run(row, 0, n, length)
@@ -92,8 +101,12 @@ def _runs(lengths: Sequence[int], heads: int) -> Iterator[Run]:
 
 
 def _padded(length: int) -> int:
-    """A length that oneDNN multiplies faster: the next tile, if more than half of that is in use."""
-    return length if length % _TILE < _TILE // 2 else -(-length // _TILE) * _TILE
+    """A length that oneDNN multiplies fast, and of which there are few."""
+    return few_sizes(length, bits=10, step=_TILE if length > _TILE else 4)
+
+
+def _filled_up(n_texts: int) -> int:
+    return few_sizes(n_texts, bits=3)
 
 
 class Rotary:
@@ -149,10 +162,14 @@ class FlatAttention:
         return [Chunk((run,), run.n_texts, run.length) for run in runs]
 
     def __call__(self, qkv: Tensor, chunks: Sequence[Chunk], *, batched: bool) -> Tensor:
-        """(n_tokens, 3 * hidden) to (n_tokens, hidden), by a plan that was made for it."""
+        """(n_rows, 3 * hidden) to (n_rows, hidden), by a plan that was made for it.
+
+        Rows that are in no text may follow the texts; 0 comes out for them.
+        """
         if self.quick_alone and len(qkv) <= SHORT_TOKENS and len(chunks) == chunks[0].n_texts == 1:
             return self._alone(qkv)
         context = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
+        context[chunks[-1].runs[-1].rows.stop :] = 0
         for chunk in chunks:
             q, k, v = self._gather(qkv, chunk)  # (n_texts, heads, length, head_dim) each
             attended = _products(q, k, v, chunk) if batched else F.scaled_dot_product_attention(q, k, v)

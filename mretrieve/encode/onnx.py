@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,14 @@ class OnnxBert:
             self.cosine = float(json.loads((cached / _REPORT).read_text(encoding="utf-8"))["cosine"])
         else:
             cached = _cached_graph(weights.config)
-        self._session = _Session((cached / _GRAPH).read_bytes(), tensors, n_threads=n_threads)
+        self._parts = (cached / _GRAPH).read_bytes(), tensors
+        self._session = _Session(*self._parts, n_threads=n_threads)
+
+    def with_threads(self, n_threads: int) -> "OnnxBert":
+        """The same model for calls that take another number of threads; weights are shared."""
+        twin = copy(self)
+        twin._session = _Session(*self._parts, n_threads=n_threads)
+        return twin
 
     def hidden_states(self, batch: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """Last hidden states of all tokens, text after text, without padding.

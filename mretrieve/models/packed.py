@@ -5,7 +5,6 @@ favour. The packed form is a private part of torch, so each layer is tried and c
 form first; where the two disagree, or the private part is gone, the public one is used.
 """
 
-import ctypes
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mretrieve.memory import keep_freed_buffers, return_large_buffers
 from mretrieve.models.routers import Router
 
 logger = logging.getLogger(__name__)
@@ -149,8 +149,7 @@ class PackedExperts:
 def group_by_expert(experts: Tensor, gates: Tensor, *, n_experts: int) -> tuple[Tensor, Tensor, list[int]]:
     """Which tokens each expert takes, and where in its output each token finds its own.
 
-    oneDNN prepares itself anew for each number of rows, which takes a millisecond; so the groups are filled
-    up, by at most a thirty-second, to few different sizes. Slots with gate 0 are in no group.
+    The groups are filled up, by at most a thirty-second, to `few_sizes`. Slots with gate 0 are in no group.
 
     Args:
         experts: (n_tokens, top_k) int64.
@@ -165,7 +164,7 @@ def group_by_expert(experts: Tensor, gates: Tensor, *, n_experts: int) -> tuple[
     chosen = experts.masked_fill(gates == 0, n_experts).flatten()  # what nobody needs is sorted to the end
     order = chosen.argsort(stable=True)
     counts = torch.bincount(chosen, minlength=n_experts + 1)[:n_experts].tolist()
-    sizes = [_filled_up(count) for count in counts]
+    sizes = [few_sizes(count, bits=6, step=4) for count in counts]
     tokens = torch.zeros(sum(sizes), dtype=torch.long, device=experts.device)
     rows = torch.zeros_like(chosen)
     start = used = 0
@@ -177,39 +176,25 @@ def group_by_expert(experts: Tensor, gates: Tensor, *, n_experts: int) -> tuple[
     return tokens, rows.view_as(experts), sizes
 
 
-def _filled_up(count: int) -> int:
-    step = max(4, 1 << max(count.bit_length() - 6, 0))
-    return -(-count // step) * step
+def few_sizes(n: int, *, bits: int, step: int = 1) -> int:
+    """The next number of which only the highest `bits` bits are set, and which is a multiple of `step`.
+
+    oneDNN prepares itself anew for each shape, which takes a millisecond and half a megabyte that it never
+    gives back; so numbers of rows are filled up to few different ones.
+    """
+    step = max(step, 1 << max(n.bit_length() - bits, 0))
+    return -(-n // step) * step
 
 
 @contextmanager
 def packing() -> Iterator[None]:
     """Around the packing of a model's weights: no memory is lost between them, and what comes after is fast.
 
-    Inside, glibc gives each large buffer pages of its own, which go back to the system with it; from its
-    heap they would leave holes, half as large again as the weights. Afterwards `keep_freed_memory`.
+    Freed tensors go back to the system, for in glibc's heap they would leave holes, half as large again as
+    the weights; afterwards buffers are kept.
     """
-    _set_malloc(_MMAP_THRESHOLD, 1 << 20)
+    return_large_buffers()
     try:
         yield
     finally:
-        keep_freed_memory()
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep freed buffers instead of returning each to the kernel.
-
-    Every layer makes buffers of the same sizes; page-faulting them in anew costs a third of the time.
-    """
-    _set_malloc(_MMAP_THRESHOLD, 1 << 30)
-    _set_malloc(_TRIM_THRESHOLD, 1 << 30)
-
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-
-
-def _set_malloc(parameter: int, value: int) -> None:
-    try:
-        ctypes.CDLL("libc.so.6").mallopt(parameter, value)
-    except (OSError, AttributeError):
-        logger.debug("No glibc: buffers are allocated as the system does it.")
+        keep_freed_buffers()

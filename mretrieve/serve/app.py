@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from mretrieve.memory import return_freed_pages
 from mretrieve.serve.auth import Gatekeeper, check_exposure, read_keys
 from mretrieve.serve.batching import Batcher
 from mretrieve.serve.errors import add_error_handlers
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 logger = logging.getLogger(__name__)
+
+TIDY_SECONDS = 20.0
+"""After which freed memory goes back to the system, again and again."""
 
 OnLoaded = Callable[[Exception | None], None]
 """Told, in the event loop, when all is loaded, or why it could not be."""
@@ -113,8 +117,10 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(_: "FastAPI") -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(state, on_loaded))
+        tidying = asyncio.create_task(_tidy())
         yield
         state.phase = "stopping"
+        tidying.cancel()
         await loading
         await state.batcher.close()
         await asyncio.to_thread(state.indexes.close)
@@ -135,3 +141,10 @@ async def _load(state: ServerState, on_loaded: OnLoaded | None) -> None:
             state.phase = "ready"
     if on_loaded is not None:
         on_loaded(failure)
+
+
+async def _tidy() -> None:
+    """Return freed memory now and then: requests of all sizes leave holes, and the process would grow on."""
+    while True:
+        await asyncio.sleep(TIDY_SECONDS)
+        await asyncio.to_thread(return_freed_pages)

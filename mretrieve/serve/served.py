@@ -104,17 +104,15 @@ class ServedModel:
             if self._gear is None:
                 gear, ready = self._open(0), self.tokenize(["ready"], "query").ids
                 gear.embed(ready)
-                for n_threads in (1, 0):
-                    embed = load_short_queries(
-                        self.encoder.checkpoint,
-                        self._architecture,
-                        device=self.encoder.device,
-                        dtype=self.encoder.dtype,
-                        n_threads=n_threads,
-                    )
-                    if embed is not None:
-                        embed(ready)
-                        self._short_queries.append(embed)
+                self._short_queries = load_short_queries(
+                    self.encoder.checkpoint,
+                    self._architecture,
+                    device=self.encoder.device,
+                    dtype=self.encoder.dtype,
+                    threads=(1, 0),
+                )
+                for embed in self._short_queries:
+                    embed(ready)
                 self._gear = gear
 
     def tokenize(self, texts: Sequence[str], kind: Kind) -> Tokens:

@@ -50,7 +50,8 @@ def end_and_resume(path, folder, number, rng, *more):
     calls = []
     while True:
         log = folder / f"{len(calls)}.log"
-        process = start(path, log, "--delay-seconds", "0.02", *more)
+        # The first takes four seconds, so that it is ended also where this process has to wait for its turn.
+        process = start(path, log, "--delay-seconds", "0.02" if calls else "0.2", *more)
         try:
             _, errors = process.communicate(timeout=rng.uniform(0.02, 0.25))
         except subprocess.TimeoutExpired:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mretrieve.models import packed
 from mretrieve.models.dispatch import dispatch_all
 from mretrieve.models.moe import MoEMLP
-from mretrieve.models.packed import PackedExperts, group_by_expert, linear, pack_experts
+from mretrieve.models.packed import PackedExperts, few_sizes, group_by_expert, linear, pack_experts
 from tests.models.nomic import tiny_config
 
 ACTIVATIONS = {
@@ -165,3 +165,10 @@ def pack(layer, dtype=torch.float32):
 def _same(one, other):
     x = torch.linspace(-3, 3, 50)
     return torch.equal(one(x), other(x))
+
+
+def test_few_sizes_are_no_smaller_and_close():
+    sizes = {few_sizes(n, bits=5, step=32) for n in range(65, 4097)}
+    assert len(sizes) == 62
+    assert all(0 <= few_sizes(n, bits=5, step=32) - n < max(32, n / 16) for n in range(65, 4097))
+    assert [few_sizes(n, bits=3) for n in (1, 7, 9, 10, 17)] == [1, 7, 10, 10, 20]

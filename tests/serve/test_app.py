@@ -55,6 +55,14 @@ def test_it_finishes_what_it_took(model):
     assert all(len(reply.json()["data"]) == 200 for reply in replies)
 
 
+def test_freed_memory_is_returned_again_and_again(model, monkeypatch):
+    returned = threading.Semaphore(0)
+    monkeypatch.setattr("mretrieve.serve.app.TIDY_SECONDS", 0.01)
+    monkeypatch.setattr("mretrieve.serve.app.return_freed_pages", returned.release)
+    with running(Settings(models=(f"tiny={model}",))):
+        assert all(returned.acquire(timeout=10) for _ in range(3))
+
+
 def test_what_takes_too_long_at_the_end_is_told_so(model):
     one = Running(Settings(models=(f"tiny={model}",), grace_seconds=1))
     one.wait()
